@@ -1,1 +1,2 @@
 //! Sanderling.
+pub mod digest;
