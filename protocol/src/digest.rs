@@ -49,11 +49,7 @@ impl Digest {
 
     /// The first 8 hexadecimal digits, for people: logs and tables, never for looking anything up.
     pub fn short(&self) -> String {
-        self.0
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -94,11 +90,7 @@ impl FromStr for Digest {
 }
 
 fn digit(value: u8) -> u8 {
-    if value < 10 {
-        b'0' + value
-    } else {
-        b'a' + (value - 10)
-    }
+    if value < 10 { b'0' + value } else { b'a' + (value - 10) }
 }
 
 fn value(digit: u8) -> Option<u8> {
@@ -131,8 +123,7 @@ impl Visitor<'_> for HexVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
-        text.parse()
-            .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -200,19 +191,10 @@ mod tests {
 
     #[test]
     fn refuses_every_other_spelling() {
-        assert_eq!(
-            ABC.to_uppercase().parse::<Digest>(),
-            Err(DigestError::Digit(0))
-        );
+        assert_eq!(ABC.to_uppercase().parse::<Digest>(), Err(DigestError::Digit(0)));
         assert_eq!(ABC[1..].parse::<Digest>(), Err(DigestError::Length(63)));
-        assert_eq!(
-            format!(" {}", &ABC[1..]).parse::<Digest>(),
-            Err(DigestError::Digit(0))
-        );
-        assert_eq!(
-            format!("{}é", &ABC[2..]).parse::<Digest>(),
-            Err(DigestError::Digit(62))
-        );
+        assert_eq!(format!(" {}", &ABC[1..]).parse::<Digest>(), Err(DigestError::Digit(0)));
+        assert_eq!(format!("{}é", &ABC[2..]).parse::<Digest>(), Err(DigestError::Digit(62)));
         assert!(serde_json::from_str::<Digest>("\"00\"").is_err());
         assert!(serde_json::from_str::<Digest>("7").is_err());
     }

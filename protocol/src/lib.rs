@@ -1,2 +1,14 @@
-//! Sanderling.
+//! What crosses a network or a process boundary in Sanderling.
+//!
+//! Pure: no I/O, no clock, no runtime, no MQTT. Bytes come in and are checked in one order: size, digest, signature,
+//! version floor, and only then parsed for use. Whatever is refused has an error variant of its own.
+
+#![deny(missing_docs)]
+
+pub mod command;
+pub mod deployment;
 pub mod digest;
+pub mod release;
+pub mod reported;
+pub mod topics;
+pub mod worker;

@@ -1,0 +1,257 @@
+//! What a device tells the fleet: status (birth and will), reported state, events, and answers to commands.
+//!
+//! All of it is JSON that people and scripts read, so fields are added in later versions and never change their meaning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{digest::Digest, topics::DeviceId, worker::Fault};
+
+/// The schema of [`Reported`].
+pub const SCHEMA: &str = "sanderling.reported/1";
+
+/// `device/{id}/status`, retained: the birth that an agent publishes, and the will that the broker publishes for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// One id for birth and will of one connection, so that a late will of an older one is recognised.
+    pub session: String,
+    /// True in the birth, false in the will.
+    pub online: bool,
+    /// The agent's version.
+    pub agent: String,
+    /// The kernel's boot id.
+    pub boot: String,
+    /// When the connection was made, Unix seconds by the device's clock.
+    pub since: i64,
+}
+
+/// `device/{id}/reported`, retained: everything that the fleet needs to know of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reported {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The device.
+    pub device: DeviceId,
+    /// As in [`Status`].
+    pub session: String,
+    /// The deployment that this device is to run, and how far it is.
+    pub deployment: Option<DeploymentReport>,
+    /// Versions of the trusted metadata.
+    pub metadata: MetadataReport,
+    /// Every module of the deployment that runs.
+    pub modules: Vec<ModuleReport>,
+    /// Sensors that are configured, and what keeps them from giving frames.
+    #[serde(default)]
+    pub sensors: Vec<SensorReport>,
+    /// What was refused and why, newest last, at most 16.
+    pub refused: Vec<Refused>,
+    /// The state directory's disk.
+    pub storage: Storage,
+    /// Records that wait for the link.
+    pub outbox: Outbox,
+    /// Since when the metadata is expired, Unix seconds; absent while it is fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<i64>,
+}
+
+/// How far a deployment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentState {
+    /// Blobs are pulled.
+    Fetching,
+    /// Workers make a dry start.
+    Staging,
+    /// It runs, and the one before it is kept.
+    Probation,
+    /// It runs and is committed.
+    Active,
+    /// It faulted in probation; the one before it runs again.
+    RolledBack,
+    /// It cannot be run as it is.
+    Refused,
+}
+
+/// The deployment in [`Reported`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentReport {
+    /// Its name.
+    pub name: String,
+    /// The version of the `deployments` metadata that it came with.
+    pub version: u64,
+    /// SHA-256 of the document.
+    pub digest: Digest,
+    /// How far it is.
+    pub state: DeploymentState,
+    /// Blob bytes held and needed, while fetching.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it was refused or rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How much of a deployment's blobs is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes of content that are held, those of earlier versions included.
+    pub held: u64,
+    /// Bytes of content in all.
+    pub total: u64,
+    /// Bytes that came over the link for this deployment: chunk messages as they were sent.
+    pub pulled: u64,
+}
+
+/// Versions of the trusted metadata; 0 where there is none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataReport {
+    /// Root.
+    pub root: u64,
+    /// Timestamp.
+    pub timestamp: u64,
+    /// Snapshot.
+    pub snapshot: u64,
+    /// Top-level targets.
+    pub targets: u64,
+    /// When the first of them expires, Unix seconds.
+    pub expires: i64,
+}
+
+/// The state of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleState {
+    /// Its worker loads it.
+    Starting,
+    /// It takes frames.
+    Running,
+    /// It faulted and will be started again.
+    Faulted,
+    /// It faulted too often and is left alone.
+    Quarantined,
+    /// It was stopped.
+    Stopped,
+}
+
+/// A module in [`Reported`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleReport {
+    /// Its name in the deployment.
+    pub name: String,
+    /// SHA-256 of the wasm file.
+    pub artifact: Digest,
+    /// Its state.
+    pub state: ModuleState,
+    /// Since when, Unix seconds.
+    pub since: i64,
+    /// Restarts since the deployment was activated.
+    pub restarts: u64,
+    /// Frames handled since the deployment was activated.
+    pub frames: u64,
+    /// Frames that came too fast for it.
+    pub dropped: u64,
+    /// Frames that could not be given to it.
+    #[serde(default)]
+    pub unreadable: u64,
+    /// The median time from the worker's taking a frame to the guest's return, over the last 1024 frames, in microseconds.
+    #[serde(default)]
+    pub frame_us_p50: u64,
+    /// The 99th percentile of the same.
+    #[serde(default)]
+    pub frame_us_p99: u64,
+    /// Host functions that it called without a grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
+    /// The process that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Its last fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+/// A sensor in [`Reported`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SensorReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Frames that it gave.
+    pub frames: u64,
+    /// What keeps it from giving frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Something that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What: a topic, a target path, a deployment.
+    pub what: String,
+    /// The digest of what was refused, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Why, naming cause and cure.
+    pub why: String,
+}
+
+/// The state directory's disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// What Sanderling uses of it.
+    pub used: u64,
+    /// What is free.
+    pub free: u64,
+}
+
+/// The outbox in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Records that wait.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that were dropped by policy, ever.
+    pub dropped: u64,
+}
+
+/// `device/{id}/event`: something that happened, in the order in which it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, Unix milliseconds by the device's clock.
+    pub at_ms: i64,
+    /// What.
+    #[serde(flatten)]
+    pub what: EventKind,
+}
+
+/// What an [`Event`] tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A module faulted.
+    Fault {
+        /// The module.
+        module: String,
+        /// The fault.
+        fault: Fault,
+        /// Whether it will be started again.
+        quarantined: bool,
+    },
+    /// A deployment was committed.
+    Committed {
+        /// Its name.
+        deployment: String,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A deployment was rolled back.
+    RolledBack {
+        /// Its name.
+        deployment: String,
+        /// Its digest.
+        digest: Digest,
+        /// Why.
+        why: String,
+    },
+    /// Something was refused.
+    Refused(Refused),
+}
