@@ -1,0 +1,149 @@
+/* The contract between Sanderling and its guests, version 1, for C and C++.
+ *
+ * A guest exports sanderling_abi and sanderling_frame, and what it needs of the rest; see SANDERLING_EXPORT. Results are 0 or a
+ * length, or a negative SANDERLING_E* number. The layouts are those of the crate sanderling-guest, which holds this file to them by a test.
+ */
+#ifndef SANDERLING_H
+#define SANDERLING_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SANDERLING_ABI 1
+
+#ifdef __wasm__
+#define SANDERLING_EXPORT(name) __attribute__((export_name(#name)))
+#define SANDERLING_IMPORT(name) __attribute__((import_module("sanderling_v1"), import_name(#name)))
+#else
+#define SANDERLING_EXPORT(name)
+#define SANDERLING_IMPORT(name)
+#endif
+
+/* Error numbers, returned negated. */
+#define SANDERLING_ENOENT 2
+#define SANDERLING_E2BIG 7
+#define SANDERLING_EAGAIN 11
+#define SANDERLING_EACCES 13
+#define SANDERLING_EFAULT 14
+#define SANDERLING_EINVAL 22
+#define SANDERLING_ENOSPC 28
+#define SANDERLING_ENODATA 61
+
+/* What a frame's content is. */
+#define SANDERLING_KIND_BYTES 0
+#define SANDERLING_KIND_JSON 1
+#define SANDERLING_KIND_IMAGE 2
+#define SANDERLING_KIND_SERIES 3
+
+/* How a frame's content is laid out. */
+#define SANDERLING_FORMAT_NONE 0
+#define SANDERLING_FORMAT_GRAY8 1
+#define SANDERLING_FORMAT_RGB8 2
+#define SANDERLING_FORMAT_BGR8 3
+#define SANDERLING_FORMAT_YUYV 4
+#define SANDERLING_FORMAT_NV12 5
+#define SANDERLING_FORMAT_GRAY16 6
+#define SANDERLING_FORMAT_JPEG 7
+#define SANDERLING_FORMAT_PNG 8
+#define SANDERLING_FORMAT_F32 16
+#define SANDERLING_FORMAT_I16 17
+#define SANDERLING_FORMAT_I32 18
+
+/* The header of a frame, 96 bytes, little-endian. */
+typedef struct sanderling_frame_header {
+    uint64_t seq;              /* counts the sensor's frames, dropped ones included */
+    int64_t captured_unix_ns;  /* wall-clock time of capture */
+    uint64_t captured_mono_ns; /* monotonic time of capture */
+    uint32_t len;              /* bytes of content */
+    uint16_t kind;             /* SANDERLING_KIND_* */
+    uint16_t format;           /* SANDERLING_FORMAT_* */
+    uint32_t width;            /* pixels a row; samples a channel in a series */
+    uint32_t height;           /* rows */
+    uint32_t stride;           /* bytes from one row to the next */
+    uint32_t channels;         /* of a series; interleaved */
+    uint32_t rate_mhz;         /* samples a second of a series, in thousandths of a hertz */
+    uint32_t dropped;          /* frames dropped before this one */
+    char sensor[32];           /* the sensor's name, padded with zeros */
+    uint8_t reserved[8];       /* zero */
+} sanderling_frame_header;
+
+/* The channels of a tensor, the order and type of its elements, and how pixels are weighed when the size changes. */
+#define SANDERLING_COLOR_GRAY 0
+#define SANDERLING_COLOR_RGB 1
+#define SANDERLING_COLOR_BGR 2
+#define SANDERLING_LAYOUT_NCHW 0
+#define SANDERLING_LAYOUT_NHWC 1
+#define SANDERLING_ELEMENT_F32 0
+#define SANDERLING_ELEMENT_F16 1
+#define SANDERLING_ELEMENT_U8 2
+#define SANDERLING_ELEMENT_I8 3
+#define SANDERLING_FILTER_NEAREST 0
+#define SANDERLING_FILTER_BILINEAR 1
+#define SANDERLING_FILTER_AREA 2
+
+/* How the current frame becomes a tensor, 64 bytes, little-endian. An element of type f32 or f16 is (pixel / 255 - mean) * scale;
+ * with u8 and i8, mean and scale are zero, and an element is the pixel, or the pixel minus 128. */
+typedef struct sanderling_image_op {
+    uint32_t crop[4]; /* x, y, width, height in pixels of the frame; width and height 0: the whole frame */
+    uint32_t width;   /* of the tensor, 1 to 4096 */
+    uint32_t height;  /* of the tensor, 1 to 4096 */
+    uint8_t color;    /* SANDERLING_COLOR_* */
+    uint8_t layout;   /* SANDERLING_LAYOUT_* */
+    uint8_t element;  /* SANDERLING_ELEMENT_* */
+    uint8_t filter;   /* SANDERLING_FILTER_* */
+    float mean[3];    /* for each channel */
+    float scale[3];   /* for each channel */
+    uint8_t reserved[12]; /* zero */
+} sanderling_image_op;
+
+/* What sanderling_nn_output_info writes; the type has the numbers of wasi-nn 0.6. */
+typedef struct sanderling_output_info {
+    uint32_t type;
+    uint32_t rank;
+    uint32_t dims[8];
+} sanderling_output_info;
+
+/* What sanderling_now writes. */
+typedef struct sanderling_time {
+    int64_t unix_ns;
+    uint64_t mono_ns;
+} sanderling_time;
+
+/* Levels of log lines. */
+#define SANDERLING_LOG_ERROR 0
+#define SANDERLING_LOG_WARN 1
+#define SANDERLING_LOG_INFO 2
+#define SANDERLING_LOG_DEBUG 3
+#define SANDERLING_LOG_TRACE 4
+
+/* Writes the header of the current frame. */
+SANDERLING_IMPORT(frame_info) int32_t sanderling_frame_info(sanderling_frame_header *out);
+/* Copies bytes of the current frame; returns how many. */
+SANDERLING_IMPORT(frame_read) int32_t sanderling_frame_read(uint32_t offset, void *ptr, uint32_t len);
+/* Queues a record on a channel that the deployment grants. */
+SANDERLING_IMPORT(emit)
+int32_t sanderling_emit(const char *channel, uint32_t channel_len, const void *ptr, uint32_t len);
+/* Writes a line to the device's log. */
+SANDERLING_IMPORT(log) int32_t sanderling_log(int32_t level, const char *ptr, uint32_t len);
+/* Copies the deployment's `config`, JSON, as far as it fits; returns its whole length. */
+SANDERLING_IMPORT(config) int32_t sanderling_config(void *ptr, uint32_t capacity);
+/* Writes the wall and the monotonic time. */
+SANDERLING_IMPORT(now) int32_t sanderling_now(sanderling_time *out);
+/* Makes the current frame a tensor in the guest's memory. */
+SANDERLING_IMPORT(image_tensor)
+int32_t sanderling_image_tensor(const sanderling_image_op *op, void *ptr, uint32_t len);
+/* Makes the current frame an inference input, natively. */
+SANDERLING_IMPORT(nn_input_image)
+int32_t sanderling_nn_input_image(uint32_t context, uint32_t index, const sanderling_image_op *op);
+/* Writes the type and shape of an output. */
+SANDERLING_IMPORT(nn_output_info)
+int32_t sanderling_nn_output_info(uint32_t context, uint32_t index, sanderling_output_info *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

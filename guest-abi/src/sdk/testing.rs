@@ -1,0 +1,260 @@
+//! A host in memory, for testing guests natively with `cargo test`.
+//!
+//! ```
+//! use sanderling_guest::sdk::{self, Guest, testing::Host};
+//! # use sanderling_guest::sdk::{Fault, Frame};
+//! # struct Count(u32);
+//! # impl Guest for Count {
+//! #     fn start() -> Result<Self, Fault> { Ok(Self(0)) }
+//! #     fn frame(&mut self, frame: &mut Frame) -> Result<(), Fault> {
+//! #         self.0 += frame.bytes()?.len() as u32;
+//! #         Ok(sdk::emit("count", self.0.to_string().as_bytes())?)
+//! #     }
+//! # }
+//! let mut host = Host::new("{}");
+//! let guest = host.start::<Count>().unwrap();
+//! host.frame_bytes(&guest, "cam0", &[1, 2, 3]).unwrap();
+//! assert_eq!(host.emitted(), [("count".to_string(), b"3".to_vec())]);
+//! ```
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{Fault, Guest, Level, Slot};
+use crate::frame::FrameHeader;
+
+/// What one inference gives: the bytes of each output.
+pub type Outputs = Vec<Vec<u8>>;
+
+#[derive(Default)]
+struct State {
+    config: String,
+    frame: Option<(FrameHeader, Vec<u8>)>,
+    models: BTreeMap<String, Outputs>,
+    contexts: Vec<String>,
+    emitted: Vec<(String, Vec<u8>)>,
+    logged: Vec<(i32, String)>,
+    now_ns: u64,
+}
+
+std::thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+/// The host of the current thread. One at a time: making a new one forgets the old one's state.
+#[derive(Debug)]
+pub struct Host(());
+
+impl Host {
+    /// A host with this `config`.
+    pub fn new(config: &str) -> Self {
+        STATE.set(State { config: config.to_string(), ..State::default() });
+        Self(())
+    }
+
+    /// Binds a model to `name` that answers each inference with `outputs` until it is bound again.
+    pub fn model(&mut self, name: &str, outputs: Outputs) -> &mut Self {
+        STATE.with_borrow_mut(|state| state.models.insert(name.to_string(), outputs));
+        self
+    }
+
+    /// Starts a guest.
+    ///
+    /// # Errors
+    /// What its `start` returned.
+    pub fn start<G: Guest>(&mut self) -> Result<Slot<G>, Fault> {
+        let slot = Slot::new();
+        code(slot.start()).map(|()| slot)
+    }
+
+    /// Gives the guest a frame.
+    ///
+    /// # Errors
+    /// What its `frame` returned.
+    pub fn frame<G: Guest>(&mut self, guest: &Slot<G>, header: FrameHeader, content: &[u8]) -> Result<(), Fault> {
+        STATE.with_borrow_mut(|state| state.frame = Some((header, content.to_vec())));
+        let result = code(guest.frame());
+        STATE.with_borrow_mut(|state| state.frame = None);
+        result
+    }
+
+    /// Gives the guest a frame of plain bytes.
+    ///
+    /// # Errors
+    /// As [`Host::frame`].
+    pub fn frame_bytes<G: Guest>(&mut self, guest: &Slot<G>, sensor: &str, content: &[u8]) -> Result<(), Fault> {
+        self.frame(guest, FrameHeader::new(sensor, u32::try_from(content.len()).unwrap_or(u32::MAX)), content)
+    }
+
+    /// Sets both clocks.
+    pub fn set_time(&mut self, ns: u64) {
+        STATE.with_borrow_mut(|state| state.now_ns = ns);
+    }
+
+    /// Takes what was emitted: channel and record.
+    pub fn emitted(&mut self) -> Vec<(String, Vec<u8>)> {
+        STATE.with_borrow_mut(|state| core::mem::take(&mut state.emitted))
+    }
+
+    /// Takes what was logged at `level`.
+    pub fn logged(&mut self, level: Level) -> Vec<String> {
+        STATE.with_borrow_mut(|state| {
+            let all = core::mem::take(&mut state.logged);
+            all.into_iter().filter(|(at, _)| *at == level as i32).map(|(_, line)| line).collect()
+        })
+    }
+}
+
+fn code(result: i32) -> Result<(), Fault> {
+    if result == 0 { Ok(()) } else { Err(Fault(result)) }
+}
+
+/// The same functions that [`host`](super::host) imports in WebAssembly.
+pub(super) mod imports {
+    use super::{STATE, State};
+    use crate::{
+        errno::{EINVAL, ENODATA, ENOENT},
+        frame::HEADER,
+        image::{ImageOp, OP},
+        tensor::INFO,
+    };
+    use std::string::String;
+
+    const NN_INVALID: i32 = 1;
+    const NN_TOO_LARGE: i32 = 7;
+    const NN_NOT_FOUND: i32 = 8;
+
+    fn length(bytes: usize) -> i32 {
+        i32::try_from(bytes).unwrap_or(i32::MAX)
+    }
+
+    fn with_frame(read: impl FnOnce(&crate::frame::FrameHeader, &[u8]) -> i32) -> i32 {
+        STATE.with_borrow(|state| match &state.frame {
+            Some((header, content)) => read(header, content),
+            None => -ENODATA,
+        })
+    }
+
+    pub(in crate::sdk) fn frame_info(out: &mut [u8; HEADER]) -> i32 {
+        with_frame(|header, _| {
+            *out = header.to_bytes();
+            0
+        })
+    }
+
+    pub(in crate::sdk) fn frame_read(offset: u32, out: &mut [u8]) -> i32 {
+        with_frame(|_, content| {
+            let rest = content.get(offset as usize..).unwrap_or_default();
+            let count = rest.len().min(out.len());
+            out[..count].copy_from_slice(&rest[..count]);
+            length(count)
+        })
+    }
+
+    pub(in crate::sdk) fn emit(channel: &[u8], record: &[u8]) -> i32 {
+        let channel = String::from_utf8_lossy(channel).into_owned();
+        STATE.with_borrow_mut(|state| state.emitted.push((channel, record.to_vec())));
+        0
+    }
+
+    pub(in crate::sdk) fn log(level: i32, line: &[u8]) -> i32 {
+        let line = String::from_utf8_lossy(line).into_owned();
+        STATE.with_borrow_mut(|state| state.logged.push((level, line)));
+        0
+    }
+
+    pub(in crate::sdk) fn config(out: &mut [u8]) -> i32 {
+        STATE.with_borrow(|state| {
+            let config = state.config.as_bytes();
+            let count = config.len().min(out.len());
+            out[..count].copy_from_slice(&config[..count]);
+            length(config.len())
+        })
+    }
+
+    pub(in crate::sdk) fn now(out: &mut [u8; 16]) -> i32 {
+        let now = STATE.with_borrow(|state| state.now_ns).to_le_bytes();
+        out[..8].copy_from_slice(&now);
+        out[8..].copy_from_slice(&now);
+        0
+    }
+
+    pub(in crate::sdk) fn image_tensor(op: &[u8; OP], out: &mut [u8]) -> i32 {
+        match ImageOp::from_bytes(op) {
+            Some(op) if op.tensor_len() == out.len() => with_frame(|_, _| {
+                out.fill(0);
+                0
+            }),
+            _ => -EINVAL,
+        }
+    }
+
+    pub(in crate::sdk) fn nn_input_image(context: u32, _index: u32, op: &[u8; OP]) -> i32 {
+        if output(context, |_| 0) != 0 {
+            return -ENOENT;
+        }
+        ImageOp::from_bytes(op).map_or(-EINVAL, |_| with_frame(|_, _| 0))
+    }
+
+    pub(in crate::sdk) fn nn_output_info(context: u32, index: u32, out: &mut [u8; INFO]) -> i32 {
+        // The model in memory knows bytes alone: a vector of f32.
+        let result = output(context, |outputs| match outputs.get(index as usize) {
+            Some(bytes) => {
+                let words = [1, 1, u32::try_from(bytes.len() / 4).unwrap_or(0)].map(u32::to_le_bytes);
+                out.fill(0);
+                out[..12].copy_from_slice(words.as_flattened());
+                0
+            }
+            None => NN_NOT_FOUND,
+        });
+        if result == 0 { 0 } else { -ENOENT }
+    }
+
+    pub(in crate::sdk) fn nn_load_by_name(name: &[u8], graph: &mut u32) -> i32 {
+        let name = String::from_utf8_lossy(name).into_owned();
+        STATE.with_borrow_mut(|state| {
+            if !state.models.contains_key(&name) {
+                return NN_NOT_FOUND;
+            }
+            *graph = u32::try_from(state.contexts.len()).unwrap_or(u32::MAX);
+            state.contexts.push(name);
+            0
+        })
+    }
+
+    pub(in crate::sdk) fn nn_init(graph: u32, context: &mut u32) -> i32 {
+        *context = graph;
+        output(graph, |_| 0)
+    }
+
+    pub(in crate::sdk) fn nn_set_input(context: u32, _index: u32, dims: &[u32], element: u8, data: &[u8]) -> i32 {
+        let size = crate::tensor::TensorType::from_u8(element).map(crate::tensor::TensorType::size);
+        let elements: usize = dims.iter().map(|dim| *dim as usize).product();
+        if size.map(|size| size * elements) == Some(data.len()) { output(context, |_| 0) } else { NN_INVALID }
+    }
+
+    pub(in crate::sdk) fn nn_compute(context: u32) -> i32 {
+        output(context, |_| 0)
+    }
+
+    pub(in crate::sdk) fn nn_get_output(context: u32, index: u32, out: &mut [u8], written: &mut u32) -> i32 {
+        output(context, |outputs| {
+            let Some(bytes) = outputs.get(index as usize) else { return NN_INVALID };
+            *written = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let Some(out) = out.get_mut(..bytes.len()) else { return NN_TOO_LARGE };
+            out.copy_from_slice(bytes);
+            0
+        })
+    }
+
+    fn output(context: u32, read: impl FnOnce(&super::Outputs) -> i32) -> i32 {
+        STATE.with_borrow(|state: &State| {
+            let model = state.contexts.get(context as usize).and_then(|name| state.models.get(name));
+            model.map_or(NN_INVALID, read)
+        })
+    }
+}
