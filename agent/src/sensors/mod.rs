@@ -1,0 +1,102 @@
+//! Sensors: where frames come from, one file a kind, behind one port.
+//!
+//! A [`Sensor`] is a task that yields frames into its [`Outlet`] for as long as the agent runs. It looks after itself: what fails
+//! it reports through the outlet, and tries again with growing pauses. Whether its frames are taken is no concern of its: the
+//! outlet never makes it wait.
+//!
+//! Invariants: no sensor parses images. Headers carry the sensor's own name and count whatever a writer claims.
+//!
+//! Limits: a frame is at most [`crate::frames::LARGEST`] bytes long, and what each kind says.
+
+pub mod fake;
+mod outlet;
+mod replay;
+mod series;
+mod settings;
+mod socket;
+mod wire;
+
+use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
+
+use sanderling_protocol::reported::SensorReport;
+use tokio::task::JoinHandle;
+
+use crate::{
+    clock::Clock,
+    frames::{FrameSink, Pool, SensorId},
+};
+pub use outlet::Outlet;
+pub use replay::Replay;
+pub use settings::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, SocketSettings};
+pub use socket::Socket;
+
+/// The port: something that gives frames.
+pub trait Sensor {
+    /// The content of its largest frame, in bytes: rings and buffers are made for this.
+    fn largest_frame(&self) -> usize;
+
+    /// Gives frames until it is dropped. Ends by itself only when it never has another frame to give.
+    fn run(self: Box<Self>, outlet: Outlet) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// The sensors of this agent, running. Dropping it ends them.
+pub struct Sensors {
+    running: Vec<Running>,
+}
+
+struct Running {
+    name: String,
+    largest: usize,
+    state: Rc<RefCell<outlet::State>>,
+    task: JoinHandle<()>,
+}
+
+/// What sensors stand on.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where frames go.
+    pub sink: Rc<dyn FrameSink>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for frames.
+    pub pool: Pool,
+}
+
+impl Sensors {
+    /// Starts sensors, each under its name and the id that the router gave it. Must be called within a
+    /// [`tokio::task::LocalSet`].
+    pub fn start(sensors: impl IntoIterator<Item = (String, SensorId, Box<dyn Sensor>)>, ports: &Ports) -> Self {
+        let running = sensors
+            .into_iter()
+            .map(|(name, id, sensor)| {
+                let largest = sensor.largest_frame();
+                let outlet = Outlet::new(&name, id, ports.clone());
+                let state = outlet.state().clone();
+                Running { name, largest, state, task: tokio::task::spawn_local(sensor.run(outlet)) }
+            })
+            .collect();
+        Self { running }
+    }
+
+    /// Each sensor as it is reported.
+    pub fn reports(&self) -> Vec<SensorReport> {
+        let report = |running: &Running| {
+            let state = running.state.borrow();
+            SensorReport { name: running.name.clone(), frames: state.frames, error: state.error() }
+        };
+        self.running.iter().map(report).collect()
+    }
+
+    /// The content of the largest frame of the sensor `name`, in bytes; `None` where there is no such sensor.
+    pub fn largest_frame(&self, name: &str) -> Option<usize> {
+        self.running.iter().find(|running| running.name == name).map(|running| running.largest)
+    }
+}
+
+impl Drop for Sensors {
+    fn drop(&mut self) {
+        for running in &self.running {
+            running.task.abort();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is needed to start a module's worker, again and again.
+
+use sanderling_guest::frame;
+use sanderling_protocol::{
+    deployment::{Module, Policy},
+    worker::{Blob, InputDecode, Model, Start, ring},
+};
+
+/// A ring is at most this large, unless three of the module's largest frames need more, in bytes.
+const USUAL_RING: usize = 4 << 20;
+const PAGE: usize = 4096;
+/// The least room that a ring holds, so that small frames flow in batches, in bytes.
+const LEAST_RING: usize = 64 * 1024;
+
+/// One module of a deployment with the blobs that it needs, all of them verified.
+#[derive(Clone, Debug)]
+pub struct ModuleSpec {
+    /// The module as deployed.
+    pub module: Module,
+    /// Its wasm file.
+    pub wasm: Blob,
+    /// Its models, in the order in which the worker is given them.
+    pub models: Vec<Model>,
+    /// The size of the shared memory for frames, in bytes; see [`ring_bytes`].
+    pub ring_bytes: usize,
+}
+
+impl ModuleSpec {
+    /// The first message to the worker.
+    pub(super) fn start(&self) -> Start {
+        let module = &self.module;
+        let inputs = module
+            .input
+            .iter()
+            .map(|input| InputDecode { sensor: input.sensor.clone(), decode: input.decode })
+            .collect();
+        Start {
+            name: module.name.clone(),
+            module: self.wasm.clone(),
+            models: self.models.clone(),
+            execution: module.execution,
+            inputs,
+            config: module.config.to_string(),
+            grants: module.grants.clone(),
+            limits: module.limits,
+        }
+    }
+}
+
+/// The shared memory that a module needs, when the frames of a sensor are at most `largest(sensor)` bytes long.
+///
+/// Enough for as many frames as may be outstanding, but not more than a few MiB unless single frames are that large:
+/// all of a ring becomes resident in time.
+pub fn ring_bytes(module: &Module, largest: impl Fn(&str) -> usize) -> usize {
+    let frame = module.input.iter().map(|input| largest(&input.sensor)).max().unwrap_or(0) + frame::HEADER;
+    let outstanding: usize = module.input.iter().map(|input| in_ring(input.policy)).sum();
+    let wanted = ring::region_len(frame, outstanding);
+    let least = ring::region_len(frame, 2).max(LEAST_RING);
+    wanted.min(USUAL_RING).max(least).next_multiple_of(PAGE)
+}
+
+/// How many frames of an input are handed to the worker before it has answered the first.
+pub(super) fn in_ring(policy: Policy) -> usize {
+    match policy {
+        Policy::Latest => 1,
+        Policy::Queue(frames) => 1 + frames as usize / 2,
+    }
+}
+
+/// How many frames of an input wait outside the ring. With those inside, one is at work and as many wait as the policy says.
+pub(super) fn waiting(policy: Policy) -> usize {
+    match policy {
+        Policy::Latest => 1,
+        Policy::Queue(frames) => frames as usize - frames as usize / 2,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use sanderling_protocol::deployment::{Deployment, SCHEMA};
+    use serde_json::json;
+
+    fn module(policy: serde_json::Value) -> Module {
+        let document = json!({ "schema": SCHEMA, "name": "d", "modules": [ {
+            "name": "m", "module": "m.wasm", "input": [ { "sensor": "s", "policy": policy } ],
+            "config": { "a": [1] } } ] });
+        Deployment::parse(document.to_string().as_bytes()).unwrap().modules.remove(0)
+    }
+
+    #[test]
+    fn one_frame_is_at_work_and_as_many_wait_as_the_policy_says() {
+        for policy in [Policy::Queue(1), Policy::Queue(2), Policy::Queue(7), Policy::Queue(4096)] {
+            let Policy::Queue(frames) = policy else { unreachable!() };
+            assert_eq!(in_ring(policy) + waiting(policy), frames as usize + 1);
+        }
+        assert_eq!((in_ring(Policy::Latest), waiting(Policy::Latest)), (1, 1));
+    }
+
+    #[test]
+    fn a_ring_holds_the_largest_frame_and_stays_small_where_it_can() {
+        let one = ring_bytes(&module(json!("latest")), |_| 300_000);
+        assert!(one > 2 * 300_000 && one < 1_000_000, "{one}");
+        assert_eq!(ring_bytes(&module(json!("latest")), |_| 64), LEAST_RING);
+        assert!(ring_bytes(&module(json!({ "queue": 4096 })), |_| 300_000) <= USUAL_RING);
+        assert!(ring_bytes(&module(json!("latest")), |_| 8 << 20) > 16 << 20);
+        assert_eq!(one % PAGE, 0);
+    }
+}
