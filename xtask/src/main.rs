@@ -1,2 +1,44 @@
-//! Sanderling.
-fn main() {}
+//! `cargo xtask …`: everything that is done with this repository, in one word each.
+
+mod build;
+mod cross;
+mod demo;
+mod process;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, shows, tests and measures Sanderling")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job on real parts: sign, publish, pull, run, detect, update, refuse, roll back.
+    Demo(demo::Arguments),
+    /// Run every test; installs what they need (Debian's mosquitto and clang). Ends with `N passed, N failed`.
+    Test(test::Arguments),
+    /// Measure against the references of the budgets, side by side in one run (release builds).
+    Bench(demo::Passed),
+    /// Build the programs and the guests, without running anything.
+    Build,
+    /// Build agent and worker for an ARM target with Debian's cross compilers.
+    Cross(cross::Arguments),
+    /// Install what building and testing need, and nothing else.
+    Setup,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(passed) => demo::bench(&passed),
+        Task::Build => build::all(build::Profile::Dev).map(|_| ()),
+        Task::Cross(arguments) => cross::run(&arguments),
+        Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),
+    }
+}

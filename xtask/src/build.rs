@@ -1,0 +1,75 @@
+//! Building the programs and the guests.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    process::{cargo, find, root, run, step, target_dir},
+    setup,
+};
+
+/// With which profile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Our code debuggable, what it stands on fast: demo and tests.
+    Dev,
+    /// What is shipped: benchmarks and packages.
+    Release,
+}
+
+/// What was built.
+pub(crate) struct Built {
+    /// The folder of the programs.
+    pub(crate) programs: PathBuf,
+    /// The folder of the guests.
+    pub(crate) guests: PathBuf,
+}
+
+/// Builds programs and guests.
+pub(crate) fn all(profile: Profile) -> Result<Built> {
+    setup::for_building()?;
+    let guests = guests()?;
+    step("building agent, worker and operator's tool (the first time takes several minutes)");
+    let mut command = cargo();
+    command.args(["build", "-p", "sanderling-agent", "-p", "sanderling-runtime", "-p", "sanderling"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    Ok(Built { programs: target_dir().join(folder), guests })
+}
+
+/// Builds the guests: those in Rust always, the one in C where Debian's clang is.
+pub(crate) fn guests() -> Result<PathBuf> {
+    step("building the guests");
+    let folder = target_dir().join("guests");
+    std::fs::create_dir_all(&folder).with_context(|| format!("could not create {}", folder.display()))?;
+    run(cargo().args([
+        "build",
+        "--release",
+        "--target",
+        setup::GUEST_TARGET,
+        "-p",
+        "sanderling-module-surface-defect",
+    ]))?;
+    let built = target_dir().join(setup::GUEST_TARGET).join("release/sanderling_module_surface_defect.wasm");
+    copy_if_new(&built, &folder.join("surface-defect.wasm"))?;
+    if find("clang-14").is_some() && find("wasm-ld-14").is_some() {
+        run(std::process::Command::new(root().join("modules/vibration/build.sh")).arg(folder.join("vibration.wasm")))?;
+    }
+    Ok(folder)
+}
+
+/// Copies unless the content is there already, so that nothing is rebuilt for a new time stamp.
+fn copy_if_new(from: &Path, to: &Path) -> Result<()> {
+    let content = std::fs::read(from).with_context(|| format!("could not read {}", from.display()))?;
+    if std::fs::read(to).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    std::fs::write(to, content).with_context(|| format!("could not write {}", to.display()))
+}
