@@ -250,6 +250,28 @@ impl Consumer {
     pub fn stop_requested(&self) -> bool {
         self.region.counter32(STOP).load(Ordering::Acquire) == 1
     }
+
+    /// The same question, to be asked while a record is being read.
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as the flag lives.
+    pub unsafe fn stop_flag(&self) -> StopFlag {
+        StopFlag(NonNull::from(self.region.counter32(STOP)))
+    }
+}
+
+/// Whether the producer asked the consumer to leave; see [`Consumer::stop_flag`].
+pub struct StopFlag(NonNull<AtomicU32>);
+
+// SAFETY: it points to an atomic in memory that stays mapped, as the caller of `stop_flag` promised.
+unsafe impl Send for StopFlag {}
+
+impl StopFlag {
+    /// Cheap: one load.
+    pub fn is_set(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { self.0.as_ref() }.load(Ordering::Acquire) == 1
+    }
 }
 
 #[cfg(test)]
@@ -354,6 +376,20 @@ mod tests {
             consumer.release();
         }
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn tells_the_consumer_to_leave_while_it_reads() {
+        let mut memory = Memory::new(2);
+        let (mut producer, mut consumer) = memory.ends();
+        // SAFETY: the pages outlive the flag.
+        let flag = unsafe { consumer.stop_flag() };
+        producer.push(&[b"frame"]).unwrap();
+        let record = consumer.front().unwrap().unwrap();
+        assert!(!flag.is_set());
+        producer.request_stop();
+        assert!(flag.is_set());
+        assert_eq!(record, b"frame");
     }
 
     #[test]

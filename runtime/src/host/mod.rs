@@ -3,16 +3,23 @@
 //! Every host function answers bad arguments with a negative errno; none traps, none panics. A function that needs a
 //! grant asks [`HostState::allow`] first: without it the answer is `-EACCES`, counted, and reported once.
 
+pub(crate) mod frame;
 pub mod nn;
+pub(crate) mod output;
 pub mod vision;
+pub(crate) mod wasi;
+pub(crate) mod wasi_refused;
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
 use sanderling_guest::{errno, frame::FrameHeader};
 use sanderling_protocol::deployment::{Grant, Limits};
-use wasmi::{Caller, Memory};
+use wasmi::{Caller, Linker, Memory, errors::LinkerError};
 
-use crate::{Clock, Output};
+use crate::{
+    Clock, Output, Random,
+    limits::{GuestLimiter, TokenBucket},
+};
 
 /// An errno as guests get it: positive here, negated at the border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +110,39 @@ impl Grants {
     }
 }
 
+/// What a guest did, counted since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records emitted.
+    pub emitted: u64,
+    /// Records refused above the rate.
+    pub emit_refused: u64,
+    /// Log lines written.
+    pub logged: u64,
+    /// Log lines dropped above the rate.
+    pub log_dropped: u64,
+}
+
+/// The ports through which a guest meets the world.
+pub struct Ports {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where records, lines and refusals go.
+    pub output: Box<dyn Output>,
+    /// Randomness for WASI.
+    pub random: Box<dyn Random>,
+    /// Asked between slices: whether to leave even out of a running guest.
+    pub stop: Box<dyn Fn() -> bool + Send>,
+}
+
+/// What the host state is made of besides its ports.
+pub(crate) struct Settings {
+    pub(crate) nn: nn::NnState,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) config: Arc<str>,
+}
+
 /// Everything that host functions see besides the guest's memory.
 pub struct HostState {
     /// The guest's memory, known once it is instantiated.
@@ -121,6 +161,18 @@ pub struct HostState {
     pub out: Box<dyn Output>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Randomness for WASI.
+    pub(crate) random: Box<dyn Random>,
+    /// Holds memories and tables to their limit.
+    pub(crate) limiter: GuestLimiter,
+    /// Holds records to their rate.
+    pub(crate) emit_rate: TokenBucket,
+    /// Holds log lines to their rate.
+    pub(crate) log_rate: TokenBucket,
+    /// Lines begun on WASI's standard output and error.
+    pub(crate) lines: output::Lines,
+    /// What was counted so far.
+    pub(crate) counters: Counters,
     /// Native work that the present slice of fuel could not pay for, in fuel.
     pub(crate) owed: u64,
     /// Refused calls by host function.
@@ -128,6 +180,33 @@ pub struct HostState {
 }
 
 impl HostState {
+    pub(crate) fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        out: Box<dyn Output>,
+        random: Box<dyn Random>,
+    ) -> Self {
+        let now = clock.mono_ns();
+        Self {
+            memory: None,
+            frame: None,
+            nn: settings.nn,
+            grants: settings.grants,
+            limits: settings.limits,
+            config: settings.config,
+            limiter: GuestLimiter::new(&settings.limits),
+            emit_rate: TokenBucket::new(settings.limits.emit_per_s, now),
+            log_rate: TokenBucket::new(output::LOG_PER_S, now),
+            lines: output::Lines::default(),
+            counters: Counters::default(),
+            out,
+            clock,
+            random,
+            owed: 0,
+            denied: BTreeMap::new(),
+        }
+    }
+
     /// Passes when `granted`; otherwise counts the refusal of `function` and reports its first time.
     ///
     /// # Errors
@@ -153,6 +232,11 @@ impl HostState {
 /// Fuel for one nanosecond of native work: the interpreter executes about one unit in that time.
 pub const FUEL_PER_NATIVE_NS: u64 = 1;
 
+/// Fuel for a host call besides what it copies.
+const FUEL_PER_HOST_CALL: u64 = 40;
+/// Bytes copied by the host for one unit of fuel.
+const COPIED_PER_FUEL: u64 = 8;
+
 /// Charges native work as fuel, so that a guest cannot hide work in the host. What the present slice cannot pay is
 /// remembered and paid between slices.
 pub fn charge(caller: &mut Caller<'_, HostState>, native_ns: u64) {
@@ -165,6 +249,11 @@ pub fn charge(caller: &mut Caller<'_, HostState>, native_ns: u64) {
     }
 }
 
+/// Charges a call that copies `bytes`, without reading the clock: a guest that only asks the host to copy still runs out of its slice.
+pub(crate) fn charge_copy(caller: &mut Caller<'_, HostState>, bytes: usize) {
+    charge(caller, FUEL_PER_HOST_CALL + bytes as u64 / COPIED_PER_FUEL);
+}
+
 /// Runs native work, measures it and charges it.
 pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Caller<'_, HostState>) -> R) -> R {
     let before = caller.data().clock.mono_ns();
@@ -172,4 +261,36 @@ pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Call
     let took = caller.data().clock.mono_ns().saturating_sub(before);
     charge(caller, took);
     result
+}
+
+/// Links every host function there is.
+pub(crate) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+    frame::register(linker)?;
+    output::register(linker)?;
+    nn::register(linker)?;
+    vision::register(linker)?;
+    wasi::register(linker)?;
+    wasi_refused::register(linker)
+}
+
+/// The functions that a guest may import from `module`, for error messages; a test holds the list to the linker.
+pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
+    match module {
+        sanderling_guest::IMPORTS => vec![
+            "frame_info",
+            "frame_read",
+            "emit",
+            "log",
+            "config",
+            "now",
+            "image_tensor",
+            "nn_input_image",
+            "nn_output_info",
+        ],
+        "wasi_ephemeral_nn" => {
+            vec!["load", "load_by_name", "init_execution_context", "set_input", "compute", "get_output"]
+        }
+        wasi::MODULE => wasi::NAMES.iter().copied().chain(wasi_refused::names()).collect(),
+        _ => Vec::new(),
+    }
 }

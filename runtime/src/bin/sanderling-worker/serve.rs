@@ -1,0 +1,288 @@
+//! The worker's side of [`sanderling_protocol::worker`]: from `Start` to the last message.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use sanderling_protocol::worker::{
+    Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, ToWorker, WireError,
+    ring::RingError,
+};
+use sanderling_runtime::{Clock, Guest, LoadSpec, NamedModel, Outcome, Ports, Random};
+use thiserror::Error;
+
+use crate::{
+    clock::SystemClock,
+    confine::{self, ConfineError},
+    control::Control,
+    outbound::Outbound,
+    shared::{self, Handed, Ring, SharedError},
+};
+
+/// A busy worker looks for messages of its supervisor this often.
+const LOOK_NS: u64 = 5_000_000;
+/// What is said about a refused frame is cut to this length, in bytes.
+const MAX_WHY: usize = 1024;
+
+/// Why a worker ends without having said so to its supervisor.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// An inherited descriptor or the ring.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
+    /// The ring contradicts itself.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The socket or a blob.
+    #[error("reading or writing failed: {0}")]
+    Io(#[from] io::Error),
+    /// The supervisor is gone.
+    #[error("the supervisor closed the socket")]
+    Gone,
+    /// Bytes that are no message.
+    #[error("the supervisor does not speak this worker's protocol ({0}); agent and worker must be of one version")]
+    Wire(#[from] WireError),
+    /// A message at the wrong time.
+    #[error("the supervisor sent {0} at a time when it has no meaning")]
+    Unexpected(&'static str),
+    /// A blob has another length than was said.
+    #[error("a blob has {found} bytes instead of {expected}")]
+    Blob {
+        /// What `Start` says.
+        expected: u64,
+        /// What the file has.
+        found: u64,
+    },
+    /// Confinement.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+}
+
+/// How a worker ends that has said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// As asked.
+    Stopped,
+    /// With a fault.
+    Fault,
+}
+
+/// Lives the life of one worker.
+pub(crate) fn serve() -> Result<End, ServeError> {
+    let socket = Arc::new(UnixStream::from(shared::inherited(SOCKET_FD)?));
+    let ring_fd = shared::inherited(RING_FD)?;
+    let mut control = Control::new(Arc::clone(&socket));
+    let start = match control.wait()? {
+        ToWorker::Start(start) => *start,
+        other => return Err(ServeError::Unexpected(name(&other))),
+    };
+    let blobs = take_blobs(&start)?;
+    let ring = Ring::map(&ring_fd)?;
+    drop(ring_fd);
+    sanderling_runtime::infer::tract::probe_cpu();
+    let unconfined = confine::confine(&start, ring.length())?;
+    let out = Outbound::new(socket);
+    match load(start, blobs, &ring, &out)? {
+        Ok(guest) => {
+            out.say(&FromWorker::Ready(ready(&guest, unconfined)));
+            out.flush()?;
+            Worker { control, ring, out, guest, clock: SystemClock, looked_ns: 0 }.run()
+        }
+        Err(fault) => end_with(&out, fault),
+    }
+}
+
+fn ready(guest: &Guest, unconfined: Vec<String>) -> Ready {
+    let loaded = guest.loaded();
+    Ready { module_us: loaded.module_us, models_us: loaded.models_us, memory_bytes: loaded.memory_bytes, unconfined }
+}
+
+fn take_blobs(start: &Start) -> Result<Vec<OwnedFd>, ServeError> {
+    let last = FIRST_BLOB_FD.saturating_add(RawFd::try_from(start.models.len()).unwrap_or(RawFd::MAX));
+    Ok((FIRST_BLOB_FD..=last).map(shared::inherited).collect::<Result<_, _>>()?)
+}
+
+/// Reads a blob whose digest the supervisor has checked; an open descriptor can be read whatever the confinement.
+fn read(fd: OwnedFd, blob: &Blob) -> Result<Vec<u8>, ServeError> {
+    let mut file = File::from(fd);
+    let found = file.metadata()?.len();
+    let wrong = ServeError::Blob { expected: blob.length, found };
+    let length = usize::try_from(blob.length).map_err(|_| ServeError::Blob { expected: blob.length, found })?;
+    if found != blob.length {
+        return Err(wrong);
+    }
+    let mut bytes = vec![0; length];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn load(start: Start, blobs: Vec<OwnedFd>, ring: &Ring, out: &Outbound) -> Result<Result<Guest, Fault>, ServeError> {
+    let mut blobs = blobs.into_iter();
+    let mut next = |blob: &Blob| match blobs.next() {
+        Some(fd) => read(fd, blob),
+        None => Err(ServeError::Unexpected("fewer blobs than it names")),
+    };
+    let module = next(&start.module)?;
+    let models = start
+        .models
+        .iter()
+        .map(|model| Ok(NamedModel { name: model.name.clone(), bytes: next(&model.blob)?.into() }))
+        .collect::<Result<_, ServeError>>()?;
+    let stop = ring.stop_flag();
+    let ports = Ports {
+        clock: Arc::new(SystemClock),
+        output: Box::new(out.clone()),
+        random: Box::new(KernelRandom),
+        stop: Box::new(move || stop.is_set()),
+    };
+    let spec = LoadSpec {
+        module: &module,
+        models,
+        inputs: start.inputs,
+        config: start.config,
+        grants: start.grants,
+        limits: start.limits,
+        execution: start.execution,
+    };
+    Ok(Guest::load(spec, ports))
+}
+
+/// The kernel's randomness; it needs no descriptor.
+struct KernelRandom;
+
+impl Random for KernelRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match getrandom(rest, GetRandomFlags::empty()) {
+                Ok(count) => filled += count,
+                Err(rustix::io::Errno::INTR) => {}
+                // Not without randomness: a guest must not take zeros for it.
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+fn name(message: &ToWorker) -> &'static str {
+    match message {
+        ToWorker::Start(_) => "Start",
+        ToWorker::Begin => "Begin",
+        ToWorker::Wake => "Wake",
+        ToWorker::Stop => "Stop",
+    }
+}
+
+fn end_with(out: &Outbound, fault: Fault) -> Result<End, ServeError> {
+    out.say(&FromWorker::Fault(fault));
+    out.flush()?;
+    Ok(End::Fault)
+}
+
+struct Worker {
+    control: Control,
+    ring: Ring,
+    out: Outbound,
+    guest: Guest,
+    clock: SystemClock,
+    looked_ns: u64,
+}
+
+impl Worker {
+    fn run(mut self) -> Result<End, ServeError> {
+        loop {
+            match self.control.wait()? {
+                ToWorker::Begin => break,
+                ToWorker::Stop => return self.stopped(),
+                ToWorker::Wake => {}
+                ToWorker::Start(_) => return Err(ServeError::Unexpected("Start")),
+            }
+        }
+        if let Err(fault) = self.guest.start() {
+            return end_with(&self.out, fault);
+        }
+        if self.guest.interrupted() {
+            return self.stopped();
+        }
+        self.out.say(&FromWorker::Running);
+        self.out.flush()?;
+        self.take_frames()
+    }
+
+    fn take_frames(&mut self) -> Result<End, ServeError> {
+        loop {
+            let end = match self.ring.hand_to(&mut self.guest)? {
+                Some(handed) => self.report(handed)?,
+                None => self.idle()?,
+            };
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Says what became of a frame, and looks at the supervisor's messages from time to time.
+    fn report(&mut self, handed: Handed) -> Result<Option<End>, ServeError> {
+        let now_ns = match handed.outcome {
+            Ok(Outcome::Done(report)) => {
+                self.out.say(&FromWorker::FrameDone(FrameDone {
+                    seq: handed.seq,
+                    took_ns: report.took_ns,
+                    fuel: report.fuel,
+                    memory_bytes: report.memory_bytes,
+                }));
+                report.ended_ns
+            }
+            Ok(Outcome::Refused(why)) => {
+                let why = why.get(..why.floor_char_boundary(MAX_WHY)).unwrap_or_default();
+                self.out.say(&FromWorker::FrameRefused { seq: handed.seq, why });
+                self.clock.mono_ns()
+            }
+            Ok(Outcome::Stopped) => return self.stopped().map(Some),
+            Err(fault) => return end_with(&self.out, fault).map(Some),
+        };
+        self.out.keep_fresh(now_ns);
+        if now_ns.saturating_sub(self.looked_ns) < LOOK_NS {
+            return Ok(None);
+        }
+        self.looked_ns = now_ns;
+        match self.control.look()? {
+            Some(message) => self.obey(&message),
+            None => Ok(None),
+        }
+    }
+
+    /// Nothing is waiting: says everything that is left to say, and sleeps.
+    fn idle(&mut self) -> Result<Option<End>, ServeError> {
+        self.out.flush()?;
+        if !self.ring.announce_sleep() {
+            return Ok(None);
+        }
+        let message = self.control.wait()?;
+        self.obey(&message)
+    }
+
+    fn obey(&mut self, message: &ToWorker) -> Result<Option<End>, ServeError> {
+        match message {
+            ToWorker::Wake => Ok(None),
+            ToWorker::Stop => match self.guest.stop() {
+                Ok(()) => self.stopped().map(Some),
+                Err(fault) => end_with(&self.out, fault).map(Some),
+            },
+            ToWorker::Start(_) | ToWorker::Begin => Err(ServeError::Unexpected(name(message))),
+        }
+    }
+
+    fn stopped(&self) -> Result<End, ServeError> {
+        self.out.say(&FromWorker::Stopped);
+        self.out.flush()?;
+        Ok(End::Stopped)
+    }
+}

@@ -1,0 +1,133 @@
+//! What the worker inherits: file descriptors, and the memory that it shares with the supervisor.
+
+#![allow(unsafe_code)]
+
+use std::{
+    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    fd::BorrowedFd,
+    fs::fstat,
+    io::Errno,
+    mm::{MapFlags, ProtFlags, mmap},
+};
+use sanderling_guest::frame::{FrameHeader, HEADER};
+use sanderling_protocol::worker::{
+    Fault,
+    ring::{Consumer, RingError, StopFlag},
+};
+use sanderling_runtime::{FrameBytes, Guest, Outcome};
+use thiserror::Error;
+
+/// Why inherited memory or a descriptor cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum SharedError {
+    /// The descriptor is not open.
+    #[error("descriptor {0} is not open; sanderling-worker is started by sanderling-agent, not by hand")]
+    NotOpen(RawFd),
+    /// A descriptor is taken a second time, or not in ascending order.
+    #[error("descriptor {0} was taken before")]
+    Taken(RawFd),
+    /// The shared memory cannot be mapped.
+    #[error("the frame ring cannot be mapped: {0}")]
+    Map(Errno),
+    /// What is mapped is not a ring.
+    #[error("the frame ring is broken: {0}")]
+    Ring(#[from] RingError),
+}
+
+/// The lowest descriptor that was not taken yet.
+static NEXT: AtomicU64 = AtomicU64::new(3);
+
+/// Takes an inherited descriptor over; each only once, in ascending order.
+pub(crate) fn inherited(fd: RawFd) -> Result<OwnedFd, SharedError> {
+    let number = u64::try_from(fd).map_err(|_| SharedError::NotOpen(fd))?;
+    if NEXT.fetch_max(number + 1, Ordering::Relaxed) > number {
+        return Err(SharedError::Taken(fd));
+    }
+    // SAFETY: borrowed for one `fstat`, which says whether it is open.
+    fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_err(|_| SharedError::NotOpen(fd))?;
+    // SAFETY: it is open, and nobody else in this process owns it: all descriptors below `NEXT` were taken through
+    // here, and the descriptors that this process opens itself are opened after the inherited ones were taken.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The consumer's end of the frame ring. The memory stays mapped until the process ends.
+pub(crate) struct Ring {
+    consumer: Consumer,
+    length: usize,
+}
+
+/// What became of the oldest record.
+pub(crate) struct Handed {
+    /// The frame's sequence number.
+    pub(crate) seq: u64,
+    /// What the guest made of it.
+    pub(crate) outcome: Result<Outcome, Fault>,
+}
+
+impl Ring {
+    /// Maps the ring that `fd` holds.
+    pub(crate) fn map(fd: &OwnedFd) -> Result<Self, SharedError> {
+        let length = fstat(fd.as_fd()).map_err(SharedError::Map)?.st_size;
+        let length = usize::try_from(length).map_err(|_| RingError::Memory { length: 0 })?;
+        if length == 0 {
+            return Err(RingError::Memory { length }.into());
+        }
+        // SAFETY: a new mapping at a place that the kernel chooses; it is never unmapped.
+        let base =
+            unsafe { mmap(null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd.as_fd(), 0) }
+                .map_err(SharedError::Map)?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or(SharedError::Map(Errno::INVAL))?;
+        // SAFETY: `length` bytes are mapped there for reading and writing until the process ends, and this is the only consumer.
+        let consumer = unsafe { Consumer::attach(base, length)? };
+        Ok(Self { consumer, length })
+    }
+
+    /// The length of the mapping, in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// Whether the supervisor wants the worker to leave at once.
+    pub(crate) fn stop_flag(&self) -> StopFlag {
+        // SAFETY: the memory is mapped until the process ends.
+        unsafe { self.consumer.stop_flag() }
+    }
+
+    /// As [`Consumer::announce_sleep`].
+    pub(crate) fn announce_sleep(&self) -> bool {
+        self.consumer.announce_sleep()
+    }
+
+    /// Hands the oldest frame to the guest, in place, and gives its room back. `None` where there is none.
+    pub(crate) fn hand_to(&mut self, guest: &mut Guest) -> Result<Option<Handed>, RingError> {
+        let Some(record) = self.consumer.front()? else { return Ok(None) };
+        // SAFETY: the memory is mapped until the process ends, and the supervisor does not write to the record before it is
+        // released below; by then `Guest::frame` has let go of it, as it promises, and it keeps no copy of the slice.
+        let record: &'static [u8] = unsafe { &*std::ptr::from_ref(record) };
+        let handed = hand(record, guest);
+        self.consumer.release();
+        Ok(Some(handed))
+    }
+}
+
+fn hand(record: &'static [u8], guest: &mut Guest) -> Handed {
+    let Some((header, content)) = record.split_first_chunk::<HEADER>() else {
+        return Handed {
+            seq: 0,
+            outcome: Ok(Outcome::Refused("the record is shorter than a frame header".to_owned())),
+        };
+    };
+    match FrameHeader::from_bytes(header) {
+        Some(header) => Handed { seq: header.seq, outcome: guest.frame(&header, FrameBytes::Static(content)) },
+        None => {
+            let seq = header.first_chunk().map_or(0, |seq| u64::from_le_bytes(*seq));
+            let why = "the frame's kind or format is not known to this worker; agent and worker must be of one version";
+            Handed { seq, outcome: Ok(Outcome::Refused(why.to_owned())) }
+        }
+    }
+}

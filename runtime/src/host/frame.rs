@@ -1,0 +1,47 @@
+//! `frame_info` and `frame_read`: the frame at hand.
+
+use sanderling_guest::IMPORTS;
+use wasmi::{Caller, Linker, errors::LinkerError};
+
+use super::{Errno, HostState, answer, charge_copy};
+use crate::GuestMemory;
+
+pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+    linker.func_wrap(IMPORTS, "frame_info", |mut caller: Caller<'_, HostState>, out: i32| -> i32 {
+        charge_copy(&mut caller, 0);
+        answer(info(&mut caller, out))
+    })?;
+    linker.func_wrap(
+        IMPORTS,
+        "frame_read",
+        |mut caller: Caller<'_, HostState>, offset: i32, ptr: i32, len: i32| -> i32 {
+            let copied = read(&mut caller, offset, ptr, len);
+            charge_copy(&mut caller, copied.unwrap_or(0).unsigned_abs() as usize);
+            answer(copied)
+        },
+    )?;
+    Ok(())
+}
+
+/// Writes the header of the frame.
+fn info(caller: &mut Caller<'_, HostState>, out: i32) -> Result<i32, Errno> {
+    let (mut memory, state) = GuestMemory::split(caller)?;
+    let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
+    memory.write(out, &frame.header.to_bytes())?;
+    Ok(0)
+}
+
+/// Copies at most `len` bytes from `offset` on and returns how many; 0 at the frame's end and beyond.
+fn read(caller: &mut Caller<'_, HostState>, offset: i32, ptr: i32, len: i32) -> Result<i32, Errno> {
+    let (mut memory, state) = GuestMemory::split(caller)?;
+    let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
+    let to = memory.slice_mut(ptr, len)?;
+    let offset = usize::try_from(offset.cast_unsigned()).map_err(|_| Errno::INVAL)?;
+    let rest = frame.bytes.get(offset..).unwrap_or_default();
+    let count = rest.len().min(to.len());
+    let result = i32::try_from(count).map_err(|_| Errno::INVAL)?;
+    if let (Some(to), Some(from)) = (to.get_mut(..count), rest.get(..count)) {
+        to.copy_from_slice(from);
+    }
+    Ok(result)
+}

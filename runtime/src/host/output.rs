@@ -1,0 +1,190 @@
+//! `emit`, `log`, `config` and `now`, and the lines that WASI programs write.
+//!
+//! Records are held to grant, length and rate, in that order; lines to a rate and a length. What is dropped is counted;
+//! dropped lines are mentioned in the log itself as soon as it takes lines again.
+
+use sanderling_guest::IMPORTS;
+use sanderling_protocol::worker::{MAX_LOG_LINE, MAX_RECORD};
+use wasmi::{Caller, Linker, errors::LinkerError};
+
+use super::{Errno, HostState, answer, charge_copy};
+use crate::GuestMemory;
+
+/// Lines a second that a guest may log; bursts of one second's worth pass.
+pub(crate) const LOG_PER_S: u32 = 100;
+/// A channel's name is at most this long, in bytes.
+const MAX_CHANNEL: usize = 64;
+const WARN: u8 = 1;
+const TRACE: u8 = 4;
+
+pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+    linker.func_wrap(
+        IMPORTS,
+        "emit",
+        |mut caller: Caller<'_, HostState>, channel: i32, channel_len: i32, ptr: i32, len: i32| -> i32 {
+            charge_copy(&mut caller, clamp(len, MAX_RECORD));
+            answer(emit(&mut caller, (channel, channel_len), (ptr, len)))
+        },
+    )?;
+    linker.func_wrap(IMPORTS, "log", |mut caller: Caller<'_, HostState>, level: i32, ptr: i32, len: i32| -> i32 {
+        charge_copy(&mut caller, clamp(len, MAX_LOG_LINE));
+        answer(log(&mut caller, level, ptr, len))
+    })?;
+    linker.func_wrap(IMPORTS, "config", |mut caller: Caller<'_, HostState>, ptr: i32, cap: i32| -> i32 {
+        let length = caller.data().config.len();
+        charge_copy(&mut caller, clamp(cap, length));
+        answer(config(&mut caller, ptr, cap))
+    })?;
+    linker.func_wrap(IMPORTS, "now", |mut caller: Caller<'_, HostState>, out: i32| -> i32 {
+        charge_copy(&mut caller, 0);
+        answer(now(&mut caller, out))
+    })?;
+    Ok(())
+}
+
+fn clamp(len: i32, most: usize) -> usize {
+    (len.cast_unsigned() as usize).min(most)
+}
+
+fn emit(caller: &mut Caller<'_, HostState>, channel: (i32, i32), record: (i32, i32)) -> Result<i32, Errno> {
+    let (memory, state) = GuestMemory::split(caller)?;
+    let name = memory.read(channel.0, channel.1)?;
+    let payload = memory.read(record.0, record.1)?;
+    if name.len() > MAX_CHANNEL {
+        return Err(Errno::TOO_BIG);
+    }
+    let granted = state.grants.emit.iter().position(|granted| granted.as_bytes() == name);
+    state.allow(granted.is_some(), "emit")?;
+    if payload.len() > MAX_RECORD {
+        return Err(Errno::TOO_BIG);
+    }
+    if !state.emit_rate.take(state.clock.mono_ns()) {
+        state.counters.emit_refused += 1;
+        return Err(Errno::AGAIN);
+    }
+    let channel = granted.and_then(|index| state.grants.emit.get(index)).ok_or(Errno::ACCES)?;
+    let seq = state.frame.as_ref().map_or(0, |frame| frame.header.seq);
+    state.out.emit(seq, channel, payload);
+    state.counters.emitted += 1;
+    Ok(0)
+}
+
+fn log(caller: &mut Caller<'_, HostState>, level: i32, ptr: i32, len: i32) -> Result<i32, Errno> {
+    let (memory, state) = GuestMemory::split(caller)?;
+    let line = memory.read(ptr, len)?;
+    let level = u8::try_from(level).unwrap_or(TRACE).min(TRACE);
+    if write_line(state, level, line) { Ok(0) } else { Err(Errno::AGAIN) }
+}
+
+/// Returns the whole length, and copies as much as there is room for.
+fn config(caller: &mut Caller<'_, HostState>, ptr: i32, cap: i32) -> Result<i32, Errno> {
+    let (mut memory, state) = GuestMemory::split(caller)?;
+    let room = memory.slice_mut(ptr, cap)?;
+    for (to, from) in room.iter_mut().zip(state.config.as_bytes()) {
+        *to = *from;
+    }
+    i32::try_from(state.config.len()).map_err(|_| Errno::TOO_BIG)
+}
+
+/// Writes wall-clock time (i64) and monotonic time (u64), in nanoseconds.
+fn now(caller: &mut Caller<'_, HostState>, out: i32) -> Result<i32, Errno> {
+    let (mut memory, state) = GuestMemory::split(caller)?;
+    let to = memory.slice_mut(out, 16)?;
+    let times = state.clock.wall_ns().to_le_bytes().into_iter().chain(state.clock.mono_ns().to_le_bytes());
+    for (to, from) in to.iter_mut().zip(times) {
+        *to = from;
+    }
+    Ok(0)
+}
+
+/// Writes one line to the log, cut to its limit; `false` above the rate.
+pub(super) fn write_line(state: &mut HostState, level: u8, line: &[u8]) -> bool {
+    if !state.log_rate.take(state.clock.mono_ns()) {
+        state.counters.log_dropped += 1;
+        state.lines.dropped += 1;
+        return false;
+    }
+    let dropped = std::mem::take(&mut state.lines.dropped);
+    if dropped > 0 {
+        state
+            .out
+            .log(WARN, &format!("{dropped} lines of this guest were dropped: it logs more than {LOG_PER_S} a second"));
+    }
+    let cut = line.get(..MAX_LOG_LINE).unwrap_or(line);
+    let text = String::from_utf8_lossy(cut);
+    let end = text.floor_char_boundary(MAX_LOG_LINE);
+    state.out.log(level, text.get(..end).unwrap_or_default());
+    state.counters.logged += 1;
+    true
+}
+
+/// Lines begun but not ended on standard output and standard error, and how many lines were dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    begun: [Vec<u8>; 2],
+    dropped: u64,
+}
+
+/// Which of the two streams of a WASI program.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stream {
+    Output,
+    Error,
+}
+
+impl Stream {
+    fn index(self) -> usize {
+        match self {
+            Self::Output => 0,
+            Self::Error => 1,
+        }
+    }
+
+    fn level(self) -> u8 {
+        match self {
+            Self::Output => 2,
+            Self::Error => WARN,
+        }
+    }
+}
+
+/// Logs the whole lines in `bytes` and keeps what follows the last one; a line longer than the limit is cut up.
+pub(super) fn write_stream(state: &mut HostState, stream: Stream, bytes: &[u8]) {
+    for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+        for piece in text.chunks(MAX_LOG_LINE) {
+            append(state, stream, piece);
+        }
+        if ended {
+            end_line(state, stream);
+        }
+    }
+}
+
+fn append(state: &mut HostState, stream: Stream, piece: &[u8]) {
+    let waiting = state.lines.begun.get(stream.index()).map_or(0, Vec::len);
+    if waiting + piece.len() > MAX_LOG_LINE {
+        end_line(state, stream);
+    }
+    if let Some(line) = state.lines.begun.get_mut(stream.index()) {
+        line.extend_from_slice(piece);
+    }
+}
+
+fn end_line(state: &mut HostState, stream: Stream) {
+    let Some(line) = state.lines.begun.get_mut(stream.index()) else { return };
+    let mut line = std::mem::take(line);
+    if !line.is_empty() {
+        write_line(state, stream.level(), &line);
+    }
+    line.clear();
+    if let Some(place) = state.lines.begun.get_mut(stream.index()) {
+        *place = line;
+    }
+}
+
+/// Logs what is left of both streams.
+pub(crate) fn end_lines(state: &mut HostState) {
+    end_line(state, Stream::Output);
+    end_line(state, Stream::Error);
+}

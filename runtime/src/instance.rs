@@ -1,0 +1,370 @@
+//! A loaded guest and its life: start, one call for each frame, stop.
+//!
+//! After a fault, or after a call was interrupted, the guest is over: its memory may be in any state, so nothing of it is
+//! called again. A frame that cannot be given to the guest is refused and harms nothing.
+
+use sanderling_guest::frame::FrameHeader;
+use sanderling_protocol::{
+    deployment::Decode,
+    worker::{Fault, FaultCode, InputDecode},
+};
+use wasmi::{Store, TypedFunc, WasmParams, WasmResults};
+
+use crate::{
+    call,
+    exports::{BUFFER, Exports, FRAME, INITIALIZE, START, STOP},
+    fault::{self, Ended},
+    host::{Counters, CurrentFrame, FrameBytes, HostState, output},
+    image::{self, DecodeLimits},
+    limits::Budget,
+    load::Loaded,
+};
+
+const MIB: usize = 1 << 20;
+
+/// A guest that is loaded.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sanderling_guest::frame::FrameHeader;
+/// use sanderling_runtime::{FakeClock, FrameBytes, Guest, LoadSpec, Outcome, Ports, Recorder, Said, SeededRandom};
+///
+/// // A guest that emits the first four bytes of each frame.
+/// let module = wat::parse_str(r#"(module
+///     (import "sanderling_v1" "frame_read" (func $read (param i32 i32 i32) (result i32)))
+///     (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+///     (memory (export "memory") 1)
+///     (data (i32.const 0) "echo")
+///     (func (export "sanderling_abi") (result i32) (i32.const 1))
+///     (func (export "sanderling_frame") (result i32)
+///         (drop (call $read (i32.const 0) (i32.const 16) (i32.const 4)))
+///         (call $emit (i32.const 0) (i32.const 4) (i32.const 16) (i32.const 4))))"#)?;
+/// let said = Recorder::default();
+/// let ports = Ports {
+///     clock: Arc::new(FakeClock::default()),
+///     output: Box::new(said.clone()),
+///     random: Box::new(SeededRandom::new(1)),
+///     stop: Box::new(|| false),
+/// };
+/// let spec = LoadSpec { module: &module, grants: vec!["emit:echo".parse()?], ..LoadSpec::default() };
+/// let mut guest = Guest::load(spec, ports).map_err(|fault| fault.to_string())?;
+/// guest.start().map_err(|fault| fault.to_string())?;
+/// let outcome = guest.frame(&FrameHeader::new("cam0", 5), FrameBytes::Static(b"12345"));
+/// assert!(matches!(outcome, Ok(Outcome::Done(_))));
+/// assert_eq!(said.take(), [Said::Emit { seq: 0, channel: "echo".into(), payload: b"1234".into() }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Guest {
+    store: Store<HostState>,
+    exports: Exports,
+    inputs: Vec<InputDecode>,
+    stop: Box<dyn Fn() -> bool + Send>,
+    loaded: Loaded,
+    /// Where the guest wants frames of the length of the last one.
+    place: Option<Place>,
+    decode_limits: DecodeLimits,
+    /// A buffer to decode into, kept from frame to frame.
+    spare: Vec<u8>,
+    over: Option<Fault>,
+    interrupted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    len: usize,
+    ptr: usize,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest handled it.
+    Done(FrameReport),
+    /// It could not be given to the guest, for the reason said; the guest goes on.
+    Refused(String),
+    /// The call was interrupted by the stop request; the guest is over.
+    Stopped,
+}
+
+/// What a handled frame took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameReport {
+    /// Fuel, native work included.
+    pub fuel: u64,
+    /// From the call of [`Guest::frame`] to the guest's return, decoding included, in nanoseconds.
+    pub took_ns: u64,
+    /// Monotonic time of the guest's return, in nanoseconds.
+    pub ended_ns: u64,
+    /// Linear memory after the frame, in bytes.
+    pub memory_bytes: u64,
+}
+
+enum Failed {
+    Refused(String),
+    Stopped,
+    Fault(Fault),
+}
+
+impl Guest {
+    pub(crate) fn new(
+        store: Store<HostState>,
+        exports: Exports,
+        inputs: Vec<InputDecode>,
+        stop: Box<dyn Fn() -> bool + Send>,
+        loaded: Loaded,
+    ) -> Self {
+        let max_bytes = (store.data().limits.native_memory_mib as usize).saturating_mul(MIB);
+        let decode_limits = DecodeLimits { max_bytes, ..DecodeLimits::default() };
+        Self {
+            store,
+            exports,
+            inputs,
+            stop,
+            loaded,
+            place: None,
+            decode_limits,
+            spare: Vec::new(),
+            over: None,
+            interrupted: false,
+        }
+    }
+
+    /// How long loading took.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
+    }
+
+    /// Whether a call was interrupted by the stop request, so that the guest is over without a fault.
+    pub fn interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Linear memory, all memories together, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.store.data().limiter.memory_bytes()
+    }
+
+    /// What the guest did so far.
+    pub fn counters(&self) -> Counters {
+        self.store.data().counters
+    }
+
+    /// The host's side: grants, refusals, models.
+    pub fn host(&self) -> &HostState {
+        self.store.data()
+    }
+
+    /// Runs `_initialize` and `sanderling_start`, where exported. They share ten frames' worth of fuel and time, and at
+    /// least five seconds.
+    ///
+    /// # Errors
+    /// The fault that ended the guest: `init` where `sanderling_start` returned a number other than 0.
+    pub fn start(&mut self) -> Result<(), Fault> {
+        self.check_over()?;
+        let mut budget = Budget::start(&self.store.data().limits, self.now());
+        let result = self.run_start(&mut budget);
+        self.unless_stopped(result, &budget, None).map(|_| ())
+    }
+
+    fn run_start(&mut self, budget: &mut Budget) -> Result<(), Failed> {
+        if let Some(initialize) = self.exports.initialize {
+            self.call(initialize, (), INITIALIZE, budget)?;
+        }
+        let Some(start) = self.exports.start else { return Ok(()) };
+        match self.call(start, (), START, budget)? {
+            0 => Ok(()),
+            code => Err(Failed::Fault(Fault {
+                export: Some(START.to_owned()),
+                guest_code: Some(code),
+                ..Fault::new(
+                    FaultCode::Init,
+                    format!("{START} returned {code}; the guest's log or its documentation says what it means"),
+                )
+            })),
+        }
+    }
+
+    /// Gives a frame to the guest: decodes it where the deployment says so, writes it where the guest wants it, calls
+    /// `sanderling_frame`. `bytes` is let go before this returns, whatever the outcome.
+    ///
+    /// # Errors
+    /// The fault that ended the guest.
+    pub fn frame(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<Outcome, Fault> {
+        self.check_over()?;
+        let began = self.now();
+        let mut budget = Budget::frame(&self.store.data().limits, began);
+        let result = self.run_frame(header, bytes, &mut budget);
+        if let Some(CurrentFrame { bytes: FrameBytes::Owned(buffer), .. }) = self.store.data_mut().frame.take() {
+            self.spare = buffer;
+        }
+        match result {
+            Err(Failed::Refused(why)) => Ok(Outcome::Refused(why)),
+            other => Ok(match self.unless_stopped(other, &budget, Some(header.seq))? {
+                None => Outcome::Stopped,
+                Some(()) => Outcome::Done(FrameReport {
+                    fuel: budget.used,
+                    took_ns: budget.now_ns.saturating_sub(began),
+                    ended_ns: budget.now_ns,
+                    memory_bytes: self.memory_bytes(),
+                }),
+            }),
+        }
+    }
+
+    /// As [`Guest::frame`], for content that the caller keeps; costs one more copy.
+    ///
+    /// # Errors
+    /// As [`Guest::frame`].
+    pub fn frame_from(&mut self, header: &FrameHeader, content: &[u8]) -> Result<Outcome, Fault> {
+        let mut buffer = std::mem::take(&mut self.spare);
+        buffer.clear();
+        buffer.extend_from_slice(content);
+        self.frame(header, FrameBytes::Owned(buffer))
+    }
+
+    /// Runs `sanderling_stop`, where exported, and logs what the guest had not ended with a newline.
+    ///
+    /// # Errors
+    /// The fault that ended the guest.
+    pub fn stop(&mut self) -> Result<(), Fault> {
+        self.check_over()?;
+        let mut budget = Budget::frame(&self.store.data().limits, self.now());
+        let result = match self.exports.stop {
+            Some(stop) => self.call(stop, (), STOP, &mut budget),
+            None => Ok(()),
+        };
+        output::end_lines(self.store.data_mut());
+        self.unless_stopped(result, &budget, None).map(|_| ())
+    }
+
+    fn run_frame(&mut self, header: &FrameHeader, bytes: FrameBytes, budget: &mut Budget) -> Result<(), Failed> {
+        if bytes.len() != header.len as usize {
+            return Err(Failed::Refused(format!(
+                "the header says {} bytes, but {} came; the sensor's driver is at fault",
+                header.len,
+                bytes.len()
+            )));
+        }
+        let frame = self.decode(header, bytes)?;
+        let len = frame.bytes.len();
+        self.store.data_mut().frame = Some(frame);
+        self.deliver(len, budget)?;
+        match self.call(self.exports.frame, (), FRAME, budget)? {
+            0 => Ok(()),
+            code => Err(Failed::Fault(Fault {
+                export: Some(FRAME.to_owned()),
+                guest_code: Some(code),
+                ..Fault::new(
+                    FaultCode::Guest,
+                    format!("{FRAME} returned {code}; the guest's log or its documentation says what it means"),
+                )
+            })),
+        }
+    }
+
+    fn decode(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<CurrentFrame, Failed> {
+        let sensor = header.sensor();
+        let wanted = self.inputs.iter().find(|input| input.sensor == sensor).map_or(Decode::None, |input| input.decode);
+        if wanted == Decode::None {
+            return Ok(CurrentFrame { header: *header, bytes });
+        }
+        let mut buffer = std::mem::take(&mut self.spare);
+        match image::decode_frame(header, &bytes, wanted, &self.decode_limits, &mut buffer) {
+            Ok(Some(header)) => Ok(CurrentFrame { header, bytes: FrameBytes::Owned(buffer) }),
+            Ok(None) => {
+                self.spare = buffer;
+                Ok(CurrentFrame { header: *header, bytes })
+            }
+            Err(error) => {
+                self.spare = buffer;
+                Err(Failed::Refused(error.to_string()))
+            }
+        }
+    }
+
+    /// Writes the frame where the guest wants frames of this length; it is asked when the length changes.
+    fn deliver(&mut self, len: usize, budget: &mut Budget) -> Result<(), Failed> {
+        let Some(buffer) = self.exports.buffer else { return Ok(()) };
+        let place = match self.place {
+            Some(place) if place.len == len => place,
+            _ => self.ask_for_place(buffer, len, budget)?,
+        };
+        let (memory, state) = self.exports.memory.data_and_store_mut(&mut self.store);
+        let to = place.ptr.checked_add(len).and_then(|end| memory.get_mut(place.ptr..end));
+        match (to, &state.frame) {
+            (Some(to), Some(frame)) if to.len() == frame.bytes.len() => to.copy_from_slice(&frame.bytes),
+            _ => {
+                self.place = None;
+                return Err(Failed::Refused(format!(
+                    "{BUFFER}({len}) returned {}, where the guest's memory has no {len} bytes",
+                    place.ptr
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_place(&mut self, buffer: TypedFunc<i32, i32>, len: usize, budget: &mut Budget) -> Result<Place, Failed> {
+        self.place = None;
+        let asked = i32::try_from(len)
+            .map_err(|_| Failed::Refused(format!("a frame of {len} bytes is larger than a guest can take")))?;
+        let ptr = self.call(buffer, asked, BUFFER, budget)?.cast_unsigned() as usize;
+        if ptr == 0 && len > 0 {
+            return Err(Failed::Refused(format!(
+                "the guest has no room for a frame of {len} bytes; raise memory_mib, or send smaller frames"
+            )));
+        }
+        let place = Place { len, ptr };
+        self.place = Some(place);
+        Ok(place)
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        func: TypedFunc<P, R>,
+        params: P,
+        export: &str,
+        budget: &mut Budget,
+    ) -> Result<R, Failed> {
+        call::run(&mut self.store, func, params, budget, &*self.stop).map_err(|ended| match ended {
+            Ended::Stopped => Failed::Stopped,
+            ended => {
+                let state = self.store.data();
+                Failed::Fault(fault::of_call(&ended, export, &state.limits, state.limiter.refused()))
+            }
+        })
+    }
+
+    /// Completes a fault and remembers it. `None` where the call was interrupted.
+    fn unless_stopped(
+        &mut self,
+        result: Result<(), Failed>,
+        budget: &Budget,
+        seq: Option<u64>,
+    ) -> Result<Option<()>, Fault> {
+        match result {
+            Ok(()) => Ok(Some(())),
+            Err(Failed::Stopped) => {
+                self.interrupted = true;
+                self.over =
+                    Some(Fault::new(FaultCode::Init, "the guest was interrupted by a stop request and cannot go on"));
+                Ok(None)
+            }
+            Err(Failed::Refused(why)) => Err(Fault::new(FaultCode::Init, why)),
+            Err(Failed::Fault(fault)) => {
+                let fault = Fault { seq, fuel_used: budget.used, memory_bytes: self.memory_bytes(), ..fault };
+                output::end_lines(self.store.data_mut());
+                self.over = Some(fault.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    fn check_over(&self) -> Result<(), Fault> {
+        self.over.clone().map_or(Ok(()), Err)
+    }
+
+    fn now(&self) -> u64 {
+        self.store.data().clock.mono_ns()
+    }
+}

@@ -1,0 +1,209 @@
+//! From the bytes of a wasm file to a compiled module.
+//!
+//! Before wasmi sees the bytes, the section headers are walked, so that a component or a module with an absurd number of
+//! anything is refused with a sentence and not after minutes of work.
+
+use sanderling_protocol::worker::{Fault, FaultCode};
+use thiserror::Error;
+use wasmi::{CompilationMode, Config, Engine, Module};
+
+use crate::fault;
+
+/// Calls may be nested this deep.
+const MAX_RECURSION: usize = 8192;
+/// The interpreter's stack of values is at most this large, in bytes.
+const MAX_STACK: usize = 2 << 20;
+
+/// The sections of the core format that are counted: number, what they hold, the most allowed.
+const COUNTED: [(u8, &str, u32); 9] = [
+    (1, "types", 20_000),
+    (2, "imports", 1_000),
+    (3, "functions", 100_000),
+    (4, "tables", 64),
+    (5, "memories", 16),
+    (6, "globals", 20_000),
+    (7, "exports", 20_000),
+    (9, "element segments", 20_000),
+    (11, "data segments", 20_000),
+];
+
+/// Why bytes are not a module that is worth compiling.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum ModuleError {
+    /// Not the magic number of wasm.
+    #[error("the module is not WebAssembly: it does not begin with \\0asm; publish the compiled .wasm file")]
+    NotWasm,
+    /// The component format.
+    #[error(
+        "the module is a WebAssembly component; build a core module instead (for Rust: target wasm32-unknown-unknown or wasm32-wasip1)"
+    )]
+    Component,
+    /// Another version.
+    #[error("the module has format version {0}; version 1 is understood")]
+    Version(u32),
+    /// A section ends after the file does.
+    #[error("the module is cut off: section {section} at byte {at} is longer than the file")]
+    CutOff {
+        /// The section's number.
+        section: u8,
+        /// Where it begins.
+        at: usize,
+    },
+    /// More of something than any real module has.
+    #[error("the module has {count} {what}; at most {most} are allowed")]
+    TooMany {
+        /// What it has many of.
+        what: &'static str,
+        /// How many it claims.
+        count: u32,
+        /// The most allowed.
+        most: u32,
+    },
+    /// The exceptions proposal.
+    #[error(
+        "the module uses WebAssembly exceptions, which are not supported; build it without them (C++: -fno-exceptions)"
+    )]
+    Exceptions,
+}
+
+/// Checks and compiles a module, all of it now: nothing is left to be compiled during a frame.
+pub(crate) fn compile(bytes: &[u8]) -> Result<(Engine, Module), Fault> {
+    check(bytes).map_err(|error| Fault::new(FaultCode::Init, error.to_string()))?;
+    let engine = Engine::new(&config());
+    let module = Module::new(&engine, bytes).map_err(|error| fault::of_compile(&error))?;
+    Ok((engine, module))
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config
+        .consume_fuel(true)
+        .compilation_mode(CompilationMode::Eager)
+        .ignore_custom_sections(true)
+        .set_max_recursion_depth(MAX_RECURSION)
+        .set_max_stack_height(MAX_STACK)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(true)
+        .wasm_bulk_memory(true)
+        .wasm_reference_types(true)
+        .wasm_multi_memory(true)
+        .wasm_tail_call(true)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false);
+    config
+}
+
+fn check(bytes: &[u8]) -> Result<(), ModuleError> {
+    let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(ModuleError::NotWasm)?;
+    let (version, rest) = rest.split_first_chunk::<4>().ok_or(ModuleError::NotWasm)?;
+    if magic != b"\0asm" {
+        return Err(ModuleError::NotWasm);
+    }
+    match *version {
+        [1, 0, 0, 0] => check_sections(rest),
+        [_, _, 1, 0] => Err(ModuleError::Component),
+        other => Err(ModuleError::Version(u32::from_le_bytes(other))),
+    }
+}
+
+fn check_sections(mut rest: &[u8]) -> Result<(), ModuleError> {
+    let total = rest.len();
+    while let Some((section, after)) = rest.split_first() {
+        let cut_off = ModuleError::CutOff { section: *section, at: 8 + total - rest.len() };
+        let Some((length, body)) = leb(after) else { return Err(cut_off) };
+        let Some((content, next)) = usize::try_from(length).ok().and_then(|length| body.split_at_checked(length))
+        else {
+            return Err(cut_off);
+        };
+        check_section(*section, content)?;
+        rest = next;
+    }
+    Ok(())
+}
+
+fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
+    if section == 13 {
+        return Err(ModuleError::Exceptions);
+    }
+    let counted = COUNTED.iter().find(|(number, ..)| *number == section);
+    match (counted, leb(content)) {
+        (Some((_, what, most)), Some((count, _))) if count > *most => {
+            Err(ModuleError::TooMany { what, count, most: *most })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An unsigned 32-bit number in LEB128, and what follows it.
+fn leb(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let mut value = 0u32;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        let part = u32::from(byte & 0x7f);
+        value |= part.checked_shl(u32::try_from(index).ok()? * 7)?;
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        compile(&wat::parse_str(text).unwrap()).map(|_| ()).unwrap_err().message
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_core_module_with_a_sentence() {
+        assert_eq!(check(b""), Err(ModuleError::NotWasm));
+        assert_eq!(check(b"\x7fELF\x01\0\0\0"), Err(ModuleError::NotWasm));
+        assert_eq!(check(b"\0asm\x0d\0\x01\0"), Err(ModuleError::Component));
+        assert_eq!(check(b"\0asm\x02\0\0\0"), Err(ModuleError::Version(2)));
+        assert_eq!(check(b"\0asm\x01\0\0\0\x01\x05\0"), Err(ModuleError::CutOff { section: 1, at: 8 }));
+        assert_eq!(check(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\xff"), Err(ModuleError::CutOff { section: 1, at: 8 }));
+    }
+
+    #[test]
+    fn refuses_absurd_counts_before_compiling() {
+        let mut bytes = b"\0asm\x01\0\0\0\x03\x05".to_vec();
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let most = 100_000;
+        assert_eq!(check(&bytes), Err(ModuleError::TooMany { what: "functions", count: u32::MAX, most }));
+    }
+
+    #[test]
+    fn names_the_proposal_that_a_module_needs_and_this_host_lacks() {
+        assert!(refusal("(module (tag))").contains("exceptions"));
+        assert!(refusal("(module (memory 1 1 shared))").contains("threads"));
+        assert!(refusal("(module (type (struct)))").contains("GC"));
+        assert!(refusal("(module (memory i64 1))").contains("memory64"));
+    }
+
+    #[test]
+    fn runs_the_proposals_that_it_promises() {
+        let text = r#"(module (memory 1) (memory 1) (table 1 externref)
+            (func (export "f") (result i32) (return_call 1))
+            (func (result i32) (memory.copy (i32.const 0) (i32.const 0) (i32.const 0))
+                (i32x4.extract_lane 0 (i32x4.relaxed_trunc_f32x4_s (v128.const f32x4 1 2 3 4)))))"#;
+        assert!(compile(&wat::parse_str(text).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn every_cut_of_a_module_is_refused_and_none_panics() {
+        let bytes = wat::parse_str(
+            r#"(module (memory 1) (func (export "f") (drop (i32.const 1))) (data (i32.const 0) "abc"))"#,
+        )
+        .unwrap();
+        for end in 0..bytes.len() {
+            let _ = compile(&bytes[..end]);
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0xff;
+            let _ = compile(&changed);
+        }
+    }
+}
