@@ -1,0 +1,414 @@
+//! Asks the broker for retained messages, a window of bytes at a time, until each has come.
+//!
+//! To ask is to subscribe: the broker then sends the retained message of that topic. What has come is unsubscribed.
+//! A message that does not come, or comes wrong, is asked for again after a growing wait, for ever, and is reported.
+//!
+//! Invariants: what is asked for and not yet done with is never more than the window, but for a single message that is
+//! larger than it. Nothing is asked for while the link is down; at link up everything is asked for again.
+//!
+//! A message is taken as absent when nothing at all came for [`Limits::stall_ms`] — so a slow link is not punished with
+//! questions asked twice — or when messages asked for after it came and it still had not after [`Limits::overtaken_ms`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sanderling_protocol::topics::Published;
+
+use super::backoff::{Backoff, Chance};
+
+/// What bounds the asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The bytes that may be on their way at once.
+    pub window: u64,
+    /// The messages that may be on their way at once. Brokers queue a bounded number for a client, and drop the rest.
+    pub messages: usize,
+    /// Silence after which all that was asked for is taken as lost, in milliseconds.
+    pub stall_ms: u64,
+    /// How long a message may come later than one that was asked for after it, in milliseconds.
+    pub overtaken_ms: u64,
+    /// The waits between questions.
+    pub backoff: Backoff,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window: 512 * 1024,
+            messages: 100,
+            stall_ms: 20_000,
+            overtaken_ms: 5_000,
+            backoff: Backoff { first_ms: 1_000, longest_ms: 300_000 },
+        }
+    }
+}
+
+/// What a [`Fetch`] wants done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Subscribe to these, in one packet.
+    pub subscribe: Vec<Published>,
+    /// Unsubscribe from these, in one packet.
+    pub unsubscribe: Vec<Published>,
+    /// These did not come, that many times in a row.
+    pub absent: Vec<(Published, u32)>,
+}
+
+#[derive(Clone, Debug)]
+struct Want {
+    what: Published,
+    bytes: u64,
+    failures: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Outstanding {
+    bytes: u64,
+    failures: u32,
+    /// Its place in the order of asking.
+    place: u64,
+    /// When a message asked for later came first.
+    overtaken_at: Option<u64>,
+    /// It came and is being dealt with: it still fills the window, but is not awaited.
+    arrived: bool,
+}
+
+/// Messages that are wanted, asked for, and waiting to be asked for again.
+#[derive(Clone, Debug)]
+pub(super) struct Fetch {
+    limits: Limits,
+    up: bool,
+    queue: VecDeque<Want>,
+    outstanding: BTreeMap<Published, Outstanding>,
+    waiting: Vec<(u64, Want)>,
+    unsubscribe: Vec<Published>,
+    place: u64,
+    heard_at: u64,
+}
+
+impl Fetch {
+    /// Nothing is wanted, and the link is down.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            up: false,
+            queue: VecDeque::new(),
+            outstanding: BTreeMap::new(),
+            waiting: Vec::new(),
+            unsubscribe: Vec::new(),
+            place: 0,
+            heard_at: 0,
+        }
+    }
+
+    /// Wants a message of about this many bytes. Wanting it twice is wanting it once.
+    pub(super) fn want(&mut self, what: Published, bytes: u64) {
+        if !self.wants(&what) {
+            self.queue.push_back(Want { what, bytes, failures: 0 });
+        }
+    }
+
+    /// Whether the message is still wanted.
+    pub(super) fn wants(&self, what: &Published) -> bool {
+        self.outstanding.contains_key(what)
+            || self.queue.iter().any(|want| want.what == *what)
+            || self.waiting.iter().any(|(_, want)| want.what == *what)
+    }
+
+    /// Whether nothing is wanted.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.outstanding.is_empty() && self.queue.is_empty() && self.waiting.is_empty()
+    }
+
+    /// A message came. Says whether it was asked for; one that was not is to be ignored.
+    ///
+    /// It goes on filling the window until [`Fetch::done`] or [`Fetch::again`].
+    pub(super) fn arrived(&mut self, what: &Published, now_ms: u64) -> bool {
+        let Some(place) = self.outstanding.get(what).filter(|one| !one.arrived).map(|one| one.place) else {
+            return false;
+        };
+        self.heard_at = now_ms;
+        self.unsubscribe.push(what.clone());
+        for (other, one) in &mut self.outstanding {
+            if other == what {
+                one.arrived = true;
+            } else if one.place < place && one.overtaken_at.is_none() {
+                one.overtaken_at = Some(now_ms);
+            }
+        }
+        true
+    }
+
+    /// The message was taken in.
+    pub(super) fn done(&mut self, what: &Published) {
+        self.outstanding.remove(what);
+    }
+
+    /// The message was wrong: asks again later. Gives the number of failures in a row.
+    pub(super) fn again(&mut self, what: &Published, now_ms: u64, chance: &mut Chance) -> u32 {
+        let Some(one) = self.outstanding.remove(what) else { return 0 };
+        let failures = one.failures.saturating_add(1);
+        let at = now_ms.saturating_add(self.limits.backoff.wait_ms(failures, chance));
+        self.waiting.push((at, Want { what: what.clone(), bytes: one.bytes, failures }));
+        failures
+    }
+
+    /// Wants nothing any more.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.waiting.clear();
+        let open = std::mem::take(&mut self.outstanding);
+        self.unsubscribe.extend(open.into_iter().filter(|(_, one)| !one.arrived).map(|(what, _)| what));
+    }
+
+    /// The link is up, without any subscription.
+    pub(super) fn link_up(&mut self, now_ms: u64) {
+        self.up = true;
+        self.heard_at = now_ms;
+        let waiting = self.waiting.drain(..).map(|(_, want)| want);
+        self.queue.extend(waiting);
+    }
+
+    /// The link is down: what was on its way will not come. Gives the topics that the link is to forget.
+    pub(super) fn link_down(&mut self) -> Vec<Published> {
+        self.up = false;
+        let mut forget = std::mem::take(&mut self.unsubscribe);
+        let mut lost: Vec<_> = self.outstanding.extract_if(.., |_, one| !one.arrived).collect();
+        lost.sort_by_key(|(_, one)| one.place);
+        for (what, one) in lost.into_iter().rev() {
+            forget.push(what.clone());
+            self.queue.push_front(Want { what, bytes: one.bytes, failures: one.failures });
+        }
+        forget
+    }
+
+    /// What there is to do now.
+    pub(super) fn poll(&mut self, now_ms: u64, chance: &mut Chance) -> Asked {
+        let mut asked = Asked::default();
+        if !self.up {
+            return asked;
+        }
+        self.give_up_late(now_ms, chance, &mut asked);
+        let due = self.waiting.extract_if(.., |(at, _)| *at <= now_ms);
+        self.queue.extend(due.map(|(_, want)| want));
+        self.fill(now_ms, &mut asked);
+        if asked.subscribe.is_empty() && self.unsubscribe.len() < 32 && !self.outstanding.is_empty() {
+            // The next SUBSCRIBE is near: the UNSUBSCRIBE goes out with it.
+            return asked;
+        }
+        asked.unsubscribe = std::mem::take(&mut self.unsubscribe);
+        asked.unsubscribe.retain(|what| !asked.subscribe.contains(what));
+        asked
+    }
+
+    /// When [`Fetch::poll`] is to be called again though nothing happened, in milliseconds of the same clock.
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        if !self.up {
+            return None;
+        }
+        let retry = self.waiting.iter().map(|(at, _)| *at);
+        let awaited = || self.outstanding.values().filter(|one| !one.arrived);
+        let overtaken =
+            awaited().filter_map(|one| one.overtaken_at).map(|at| at.saturating_add(self.limits.overtaken_ms));
+        let stall = awaited().next().map(|_| self.heard_at.saturating_add(self.limits.stall_ms));
+        retry.chain(overtaken).chain(stall).min()
+    }
+
+    fn give_up_late(&mut self, now_ms: u64, chance: &mut Chance, asked: &mut Asked) {
+        let stalled = now_ms >= self.heard_at.saturating_add(self.limits.stall_ms);
+        let overtaken = |at: u64| now_ms >= at.saturating_add(self.limits.overtaken_ms);
+        let late: Vec<Published> = self
+            .outstanding
+            .iter()
+            .filter(|(_, one)| !one.arrived && (stalled || one.overtaken_at.is_some_and(overtaken)))
+            .map(|(what, _)| what.clone())
+            .collect();
+        for what in late {
+            let failures = self.again(&what, now_ms, chance);
+            self.unsubscribe.push(what.clone());
+            asked.absent.push((what, failures));
+        }
+    }
+
+    /// Asks for the next ones. Waits until a quarter of the window is free, so that topics go out in batches.
+    fn fill(&mut self, now_ms: u64, asked: &mut Asked) {
+        let mut used: u64 = self.outstanding.values().map(|one| one.bytes).sum();
+        let mut count = self.outstanding.len();
+        let crowded = used > self.limits.window - self.limits.window / 4 || count > self.limits.messages * 3 / 4;
+        if crowded && count > 0 {
+            return;
+        }
+        if self.outstanding.values().all(|one| one.arrived) {
+            self.heard_at = now_ms;
+        }
+        while let Some(want) = self.queue.front() {
+            let fits = used.saturating_add(want.bytes) <= self.limits.window && count < self.limits.messages;
+            if !fits && count > 0 {
+                break;
+            }
+            let Some(want) = self.queue.pop_front() else { break };
+            used = used.saturating_add(want.bytes);
+            count += 1;
+            self.place += 1;
+            let one = Outstanding {
+                bytes: want.bytes,
+                failures: want.failures,
+                place: self.place,
+                overtaken_at: None,
+                arrived: false,
+            };
+            asked.subscribe.push(want.what.clone());
+            self.outstanding.insert(want.what, one);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sanderling_protocol::digest::Digest;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        window: 100,
+        messages: 8,
+        stall_ms: 1000,
+        overtaken_ms: 100,
+        backoff: Backoff { first_ms: 1000, longest_ms: 8000 },
+    };
+
+    fn chunk(number: u8) -> Published {
+        Published::Chunk(Digest::from_bytes([number; 32]))
+    }
+
+    fn fetch(count: u8, bytes: u64) -> Fetch {
+        let mut fetch = Fetch::new(LIMITS);
+        fetch.link_up(0);
+        (0..count).for_each(|number| fetch.want(chunk(number), bytes));
+        fetch
+    }
+
+    fn poll(fetch: &mut Fetch, now_ms: u64) -> Asked {
+        fetch.poll(now_ms, &mut Chance::new(1))
+    }
+
+    #[test]
+    fn a_window_is_outstanding_and_slides() {
+        let mut fetch = fetch(10, 20);
+        assert_eq!(poll(&mut fetch, 0).subscribe, [0, 1, 2, 3, 4].map(chunk));
+        assert!(fetch.arrived(&chunk(0), 1));
+        assert_eq!(poll(&mut fetch, 1), Asked::default(), "it still fills the window");
+        fetch.done(&chunk(0));
+        assert_eq!(poll(&mut fetch, 1), Asked::default(), "less than a quarter is free");
+        assert!(fetch.arrived(&chunk(1), 2));
+        fetch.done(&chunk(1));
+        let asked = poll(&mut fetch, 2);
+        assert_eq!(asked.subscribe, [5, 6].map(chunk));
+        assert_eq!(asked.unsubscribe, [0, 1].map(chunk));
+    }
+
+    #[test]
+    fn one_message_larger_than_the_window_is_asked_for_alone() {
+        let mut fetch = fetch(2, 500);
+        assert_eq!(poll(&mut fetch, 0).subscribe, [chunk(0)]);
+        fetch.arrived(&chunk(0), 1);
+        fetch.done(&chunk(0));
+        assert_eq!(poll(&mut fetch, 1).subscribe, [chunk(1)]);
+    }
+
+    #[test]
+    fn the_number_of_messages_is_bounded_too() {
+        let mut fetch = fetch(20, 1);
+        assert_eq!(poll(&mut fetch, 0).subscribe.len(), LIMITS.messages);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_taken() {
+        let mut fetch = fetch(1, 10);
+        assert!(!fetch.arrived(&chunk(0), 0), "not asked for yet");
+        poll(&mut fetch, 0);
+        assert!(!fetch.arrived(&chunk(9), 0));
+        assert!(fetch.arrived(&chunk(0), 0));
+        assert!(!fetch.arrived(&chunk(0), 0), "it came already");
+    }
+
+    #[test]
+    fn silence_means_that_all_is_asked_for_again_after_a_wait() {
+        let mut fetch = fetch(2, 10);
+        poll(&mut fetch, 0);
+        assert_eq!(fetch.wake_at(), Some(1000));
+        assert_eq!(poll(&mut fetch, 999), Asked::default());
+        let asked = poll(&mut fetch, 1000);
+        assert_eq!(asked.absent, [(chunk(0), 1), (chunk(1), 1)]);
+        assert_eq!(asked.unsubscribe, [0, 1].map(chunk));
+        assert!(asked.subscribe.is_empty());
+        let again = poll(&mut fetch, 3000).subscribe;
+        assert_eq!(again.len(), 2);
+        assert_eq!(poll(&mut fetch, 9000).absent.first().map(|(_, failures)| *failures), Some(2));
+    }
+
+    #[test]
+    fn a_slow_link_that_still_gives_something_is_not_asked_twice() {
+        let mut fetch = fetch(5, 20);
+        poll(&mut fetch, 0);
+        for number in 0..4 {
+            let now = u64::from(number) * 900;
+            assert!(fetch.arrived(&chunk(number), now));
+            fetch.done(&chunk(number));
+            assert_eq!(poll(&mut fetch, now), Asked::default());
+        }
+    }
+
+    #[test]
+    fn a_message_that_later_ones_overtake_is_taken_as_absent_and_does_not_hold_up_the_rest() {
+        let mut fetch = fetch(10, 20);
+        poll(&mut fetch, 0);
+        for number in 1..5 {
+            fetch.arrived(&chunk(number), 10);
+            fetch.done(&chunk(number));
+        }
+        assert_eq!(poll(&mut fetch, 10).subscribe, [5, 6, 7, 8].map(chunk));
+        assert_eq!(fetch.wake_at(), Some(110));
+        let asked = poll(&mut fetch, 110);
+        assert_eq!(asked.absent, [(chunk(0), 1)]);
+        assert!(fetch.wants(&chunk(0)));
+    }
+
+    #[test]
+    fn a_wrong_message_is_asked_for_again_with_growing_waits() {
+        let mut fetch = fetch(1, 10);
+        let mut chance = Chance::new(3);
+        let mut now = 0;
+        for failures in 1..6 {
+            assert_eq!(fetch.poll(now, &mut chance).subscribe, [chunk(0)]);
+            fetch.arrived(&chunk(0), now);
+            assert_eq!(fetch.again(&chunk(0), now, &mut chance), failures);
+            let next = fetch.wake_at().unwrap_or_default();
+            assert!(next - now >= 750 * (1 << (failures - 1).min(3)), "{failures}: {next}");
+            now = next;
+        }
+    }
+
+    #[test]
+    fn a_lost_link_means_that_all_is_asked_for_again_in_order() {
+        let mut fetch = fetch(7, 20);
+        poll(&mut fetch, 0);
+        fetch.arrived(&chunk(1), 0);
+        assert_eq!(fetch.link_down(), [1, 4, 3, 2, 0].map(chunk), "the link forgets them");
+        assert_eq!(poll(&mut fetch, 5), Asked::default());
+        assert_eq!(fetch.wake_at(), None);
+        fetch.done(&chunk(1));
+        fetch.link_up(10);
+        assert_eq!(poll(&mut fetch, 10).subscribe, [0, 2, 3, 4, 5].map(chunk));
+    }
+
+    #[test]
+    fn clearing_unsubscribes_what_is_open() {
+        let mut fetch = fetch(7, 20);
+        poll(&mut fetch, 0);
+        fetch.clear();
+        assert!(fetch.is_empty());
+        assert_eq!(poll(&mut fetch, 0).unsubscribe, [0, 1, 2, 3, 4].map(chunk));
+        assert_eq!(poll(&mut fetch, 0), Asked::default());
+    }
+}

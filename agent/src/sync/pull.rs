@@ -1,0 +1,332 @@
+//! Pulls blobs: the index of each, then the chunks that are missing, a sliding window of bytes at a time.
+//!
+//! A blob goes through `surveyed -> index -> begun -> filling -> finishing -> whole`. The index is held to the signed
+//! length, each chunk to the index, the whole to the signed digest; what does not hold is refused, listed, and asked for
+//! again after a wait, for ever. A whole with a wrong digest means that the index lied: it is started over.
+//!
+//! Invariants: nothing is written that does not match the digest in the index. Memory holds at most the window, since a
+//! chunk fills it until it is on disk. What a blob is made of is not signed, so [`Pull::is_done`] says nothing before the
+//! store has hashed the whole.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sanderling_protocol::{
+    blob::{BlobIndex, ChunkDecoder, ChunkRef},
+    digest::Digest,
+    reported::Progress,
+    topics::Published,
+};
+
+use super::{
+    BlobFault, Effect, SyncError,
+    backoff::Backoff,
+    fetch::{Fetch, Limits},
+    turn::{Turn, name},
+};
+
+/// About how long the index of a blob is: a chunk is rarely shorter than 16 KiB.
+const INDEX_STEP: u64 = 16 * 1024;
+const INDEX_ENTRY: u64 = 35;
+
+#[derive(Debug)]
+struct Blob {
+    length: u64,
+    state: State,
+    failures: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its index is awaited.
+    Index,
+    /// The store looks which of these chunks it has.
+    Beginning(Arc<BlobIndex>),
+    /// These bytes, in that many chunks, are not written yet.
+    Filling { bytes: u64, chunks: usize },
+    /// The store hashes the whole.
+    Finishing,
+    /// It is started over at this time.
+    Failed { again_at: u64 },
+    /// It is there.
+    Whole,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    length: u32,
+    places: Vec<(Digest, usize)>,
+    writing: usize,
+}
+
+/// What is pulled.
+#[derive(Debug)]
+pub(super) struct Pull {
+    fetch: Fetch,
+    backoff: Backoff,
+    decoder: ChunkDecoder,
+    started: bool,
+    surveying: Option<BTreeMap<Digest, u64>>,
+    blobs: BTreeMap<Digest, Blob>,
+    chunks: BTreeMap<Digest, Wanted>,
+    pulled: u64,
+}
+
+impl Pull {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            fetch: Fetch::new(limits),
+            backoff: limits.backoff,
+            decoder: ChunkDecoder::new(),
+            started: false,
+            surveying: None,
+            blobs: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            pulled: 0,
+        }
+    }
+
+    /// Wants these blobs, by digest and signed length, and nothing else any more.
+    pub(super) fn start(&mut self, blobs: BTreeMap<Digest, u64>, turn: &mut Turn<'_>) {
+        self.stop();
+        turn.effect(Effect::Survey { blobs: blobs.keys().copied().collect() });
+        self.surveying = Some(blobs);
+        self.started = true;
+    }
+
+    /// Wants nothing any more. What is on disk stays there until it is collected.
+    pub(super) fn stop(&mut self) {
+        self.fetch.clear();
+        self.blobs.clear();
+        self.chunks.clear();
+        self.surveying = None;
+        self.started = false;
+    }
+
+    /// Begins to count the bytes that came over the link anew.
+    pub(super) fn reset_progress(&mut self) {
+        self.pulled = 0;
+    }
+
+    /// Which blobs the store has. Gives the bytes that are still to be pulled, or `None` if nobody asked.
+    pub(super) fn surveyed(&mut self, held: &[Digest]) -> Option<u64> {
+        let blobs = self.surveying.take()?;
+        let mut needed = 0_u64;
+        for (digest, length) in blobs {
+            let whole = held.contains(&digest);
+            let state = if whole { State::Whole } else { State::Index };
+            if !whole {
+                needed = needed.saturating_add(length);
+                self.want_index(digest, length);
+            }
+            self.blobs.insert(digest, Blob { length, state, failures: 0 });
+        }
+        Some(needed)
+    }
+
+    /// Whether all that was wanted is there.
+    pub(super) fn is_done(&self) -> bool {
+        self.started && self.surveying.is_none() && self.blobs.values().all(|blob| matches!(blob.state, State::Whole))
+    }
+
+    /// How much is there.
+    pub(super) fn progress(&self) -> Progress {
+        let held = |blob: &Blob| match &blob.state {
+            State::Whole | State::Finishing => blob.length,
+            State::Filling { bytes, .. } => blob.length.saturating_sub(*bytes),
+            _ => 0,
+        };
+        Progress {
+            held: self.blobs.values().map(held).sum(),
+            total: self.blobs.values().map(|blob| blob.length).sum(),
+            pulled: self.pulled,
+        }
+    }
+
+    pub(super) fn link_up(&mut self, now_ms: u64) {
+        self.fetch.link_up(now_ms);
+    }
+
+    pub(super) fn link_down(&mut self) -> Vec<Published> {
+        self.fetch.link_down()
+    }
+
+    pub(super) fn poll(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.ms;
+        let due: Vec<(Digest, u64)> = self
+            .blobs
+            .iter_mut()
+            .filter(|(_, blob)| matches!(blob.state, State::Failed { again_at } if again_at <= now_ms))
+            .map(|(digest, blob)| {
+                blob.state = State::Index;
+                (*digest, blob.length)
+            })
+            .collect();
+        for (digest, length) in due {
+            self.want_index(digest, length);
+        }
+        let asked = self.fetch.poll(now_ms, turn.chance);
+        turn.ask(asked);
+    }
+
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        let failed = self.blobs.values().filter_map(|blob| match blob.state {
+            State::Failed { again_at } => Some(again_at),
+            _ => None,
+        });
+        failed.chain(self.fetch.wake_at()).min()
+    }
+
+    fn want_index(&mut self, digest: Digest, length: u64) {
+        self.fetch.want(Published::Index(digest), INDEX_ENTRY.saturating_mul(1 + length / INDEX_STEP));
+    }
+
+    /// An index came.
+    pub(super) fn index(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) {
+        let what = Published::Index(digest);
+        let Some(blob) = self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Index)) else { return };
+        if !self.fetch.arrived(&what, turn.now.ms) {
+            return;
+        }
+        match BlobIndex::decode(message, blob.length) {
+            Ok(index) => {
+                self.fetch.done(&what);
+                turn.refusals.came(&name(&what));
+                let index = Arc::new(index);
+                blob.state = State::Beginning(index.clone());
+                turn.effect(Effect::Begin { digest, index });
+            }
+            Err(cause) => {
+                self.fetch.again(&what, turn.now.ms, turn.chance);
+                turn.refuse(name(&what), Some(digest), cause);
+            }
+        }
+    }
+
+    /// The store has begun a blob: these chunks of its index are missing.
+    pub(super) fn begun(
+        &mut self,
+        digest: Digest,
+        missing: Result<Vec<usize>, BlobFault>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), SyncError> {
+        let not_asked = SyncError::NotAsked { what: "a blob that was begun", digest };
+        let Some(blob) = self.blobs.get_mut(&digest) else { return Err(not_asked) };
+        let State::Beginning(index) = &blob.state else { return Err(not_asked) };
+        let missing = match missing {
+            Ok(missing) => missing,
+            Err(fault) => {
+                self.fail(digest, &fault, turn);
+                return Ok(());
+            }
+        };
+        let listed = missing.into_iter().filter_map(|at| Some((at, *index.chunks().get(at)?)));
+        let listed: Vec<(usize, ChunkRef)> = listed.collect();
+        let bytes = listed.iter().map(|(_, chunk)| u64::from(chunk.length)).sum();
+        blob.state = State::Filling { bytes, chunks: listed.len() };
+        for (at, chunk) in listed {
+            let wanted = self.chunks.entry(chunk.digest).or_insert_with(|| {
+                self.fetch.want(Published::Chunk(chunk.digest), u64::from(chunk.length));
+                Wanted { length: chunk.length, places: Vec::new(), writing: 0 }
+            });
+            wanted.places.push((digest, at));
+        }
+        self.finish_if_filled(digest, turn);
+        Ok(())
+    }
+
+    /// A chunk came.
+    pub(super) fn chunk(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) {
+        let what = Published::Chunk(digest);
+        let Some(wanted) = self.chunks.get_mut(&digest).filter(|wanted| wanted.writing == 0) else { return };
+        if !self.fetch.arrived(&what, turn.now.ms) {
+            return;
+        }
+        self.pulled = self.pulled.saturating_add(message.len() as u64);
+        match self.decoder.decode(message, &ChunkRef { digest, length: wanted.length }) {
+            Ok(content) => {
+                turn.refusals.came(&name(&what));
+                let content: Arc<[u8]> = content.into();
+                wanted.writing = wanted.places.len();
+                for (blob, index) in &wanted.places {
+                    let (blob, index, content) = (*blob, *index, content.clone());
+                    turn.effects.push(Effect::Write { blob, index, chunk: digest, content });
+                }
+            }
+            Err(cause) => {
+                self.fetch.again(&what, turn.now.ms, turn.chance);
+                turn.refuse(name(&what), Some(digest), cause);
+            }
+        }
+    }
+
+    /// The store has written a chunk at one of its places, or has not.
+    pub(super) fn wrote(
+        &mut self,
+        (digest, index): (Digest, usize),
+        chunk: Digest,
+        result: Result<(), BlobFault>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), SyncError> {
+        let not_asked = SyncError::NotAsked { what: "a chunk that was written", digest: chunk };
+        let Some(wanted) = self.chunks.get_mut(&chunk).filter(|wanted| wanted.writing > 0) else {
+            return Err(not_asked);
+        };
+        wanted.writing -= 1;
+        match result {
+            Ok(()) => {
+                wanted.places.retain(|place| *place != (digest, index));
+                if let Some(Blob { state: State::Filling { bytes, chunks }, .. }) = self.blobs.get_mut(&digest) {
+                    *bytes = bytes.saturating_sub(u64::from(wanted.length));
+                    *chunks = chunks.saturating_sub(1);
+                }
+            }
+            Err(fault) => {
+                turn.refuse(name(&Published::Chunk(chunk)), Some(chunk), fault);
+            }
+        }
+        let what = Published::Chunk(chunk);
+        if wanted.writing == 0 && wanted.places.is_empty() {
+            self.chunks.remove(&chunk);
+            self.fetch.done(&what);
+        } else if wanted.writing == 0 {
+            // A place was not written, or another blob came to want the chunk meanwhile.
+            self.fetch.again(&what, turn.now.ms, turn.chance);
+        }
+        self.finish_if_filled(digest, turn);
+        Ok(())
+    }
+
+    /// The store has hashed the whole.
+    pub(super) fn finished(
+        &mut self,
+        digest: Digest,
+        result: Result<(), BlobFault>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), SyncError> {
+        let not_asked = SyncError::NotAsked { what: "a blob that was finished", digest };
+        let blob =
+            self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Finishing)).ok_or(not_asked)?;
+        match result {
+            Ok(()) => blob.state = State::Whole,
+            Err(fault) => self.fail(digest, &fault, turn),
+        }
+        Ok(())
+    }
+
+    fn finish_if_filled(&mut self, digest: Digest, turn: &mut Turn<'_>) {
+        let Some(blob) = self.blobs.get_mut(&digest) else { return };
+        if matches!(blob.state, State::Filling { chunks: 0, .. }) {
+            blob.state = State::Finishing;
+            turn.effect(Effect::Finish { digest });
+        }
+    }
+
+    /// Starts a blob over, later.
+    fn fail(&mut self, digest: Digest, fault: &BlobFault, turn: &mut Turn<'_>) {
+        let Some(blob) = self.blobs.get_mut(&digest) else { return };
+        blob.failures = blob.failures.saturating_add(1);
+        let wait = self.backoff.wait_ms(blob.failures, turn.chance);
+        blob.state = State::Failed { again_at: turn.now.ms.saturating_add(wait) };
+        turn.refuse(name(&Published::Index(digest)), Some(digest), fault);
+    }
+}

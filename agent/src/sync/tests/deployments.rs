@@ -1,0 +1,356 @@
+//! What runs, through updates, faults and power cuts.
+
+use sanderling_protocol::{
+    digest::Digest,
+    reported::{DeploymentState, EventKind},
+    topics::Published,
+};
+use serde_json::json;
+
+use super::world::{Behaviour, Device, Repository, content, document};
+use crate::sync::Event;
+
+const A: &str = "modules/a/1.wasm";
+const B: &str = "modules/b/1.wasm";
+
+fn repository() -> Repository {
+    let mut repository = Repository::new();
+    repository.module(A, &content(1, 300_000));
+    repository.module(B, &content(2, 300_000));
+    repository.deploy("a", A);
+    repository.publish();
+    repository
+}
+
+fn state(device: &Device) -> Option<DeploymentState> {
+    device.report().deployment.map(|deployment| deployment.state)
+}
+
+/// A device on which `a` is committed, and a repository whose `b` is published but not seen.
+fn committed() -> (Device, Repository) {
+    let mut repository = repository();
+    let mut device = Device::new(&repository);
+    device.up();
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("a"));
+    repository.deploy("b", B);
+    repository.publish();
+    (device, repository)
+}
+
+fn behave(device: &mut Device, behaviour: Behaviour) {
+    device.behaviours.insert(Digest::of(&content(2, 300_000)), behaviour);
+}
+
+#[test]
+fn is_committed_after_its_seconds_and_frames() {
+    let mut device = Device::new(&repository());
+    device.frames_come = false;
+    device.up();
+    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    assert_eq!(device.disk.slots.trial.as_ref().map(|trial| trial.starts), Some(1));
+    device.pass(60_000);
+    assert_eq!(state(&device), Some(DeploymentState::Probation), "no frames came");
+    device.frames_come = true;
+    device.pass(1_000);
+    assert_eq!(state(&device), Some(DeploymentState::Active));
+    assert!(matches!(device.told.as_slice(), [EventKind::Committed { .. }]));
+    assert_eq!(device.sync.wake_at(), None, "nothing ticks while nothing happens");
+}
+
+#[test]
+fn the_new_one_runs_before_the_old_one_stops() {
+    let (mut device, repository) = committed();
+    device.publish(&Repository::new());
+    for (what, payload) in &repository.retained {
+        device.retain(what.clone(), payload.clone());
+    }
+    while device.step() {
+        assert!(device.runs().is_some(), "frames always reach a generation that runs");
+    }
+    assert_eq!(device.runs(), Some("b"));
+    assert_eq!(device.generations.len(), 1);
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("b"));
+    assert_eq!(device.disk.slots.previous.as_ref().map(|slot| slot.name.as_str()), Some("a"));
+    assert_eq!(device.disk.blobs.len(), 2, "the blobs of both are kept, those of the documents are not");
+}
+
+#[test]
+fn a_fault_in_probation_takes_the_old_one_back_and_is_remembered() {
+    let (mut device, mut repository) = committed();
+    behave(&mut device, Behaviour::FaultsOnFrames);
+    device.publish(&repository);
+    assert_eq!((device.runs(), device.committed()), (Some("a"), Some("a")));
+    let report = device.report().deployment.unwrap();
+    assert_eq!((report.state, report.name.as_str()), (DeploymentState::RolledBack, "b"));
+    assert!(report.why.unwrap().contains("trap"));
+    assert!(device.told.iter().any(|told| matches!(told, EventKind::RolledBack { .. })));
+    let generations = device.generations.clone();
+    repository.publish();
+    device.publish(&repository);
+    device.pass(3_600_000);
+    assert_eq!(device.generations.len(), generations.len());
+    assert_eq!(state(&device), Some(DeploymentState::RolledBack), "the same is not tried again");
+    let mut device = device.reboot(&repository);
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    device.up();
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::RolledBack)));
+    device.behaviours.clear();
+    repository.deploy_document("b", &document("b", B, json!({ "changed": true })));
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!(device.runs(), Some("b"), "a changed document is tried");
+}
+
+#[test]
+fn a_candidate_that_does_not_start_is_rolled_back_and_the_old_one_never_stopped() {
+    let (mut device, repository) = committed();
+    behave(&mut device, Behaviour::FailsStart);
+    let before = device.routed;
+    device.publish(&repository);
+    assert_eq!(device.routed, before, "the very same generation runs");
+    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!(device.disk.slots.trial, None);
+}
+
+#[test]
+fn a_candidate_that_does_not_load_is_refused() {
+    let (mut device, repository) = committed();
+    behave(&mut device, Behaviour::FailsDryStart);
+    let before = device.routed;
+    device.publish(&repository);
+    assert_eq!((device.routed, state(&device)), (before, Some(DeploymentState::Refused)));
+    assert!(device.refusals()[0].1.contains("module m: trap"));
+    assert!(!device.told.iter().any(|told| matches!(told, EventKind::RolledBack { .. })));
+}
+
+#[test]
+fn the_first_deployment_of_all_may_fail_too() {
+    let repository = repository();
+    let mut device = Device::new(&repository);
+    device.behaviours.insert(Digest::of(&content(1, 300_000)), Behaviour::FaultsOnFrames);
+    device.up();
+    assert_eq!((device.runs(), device.generations.len()), (None, 0));
+    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+}
+
+#[test]
+fn what_is_committed_starts_without_a_network() {
+    let (device, repository) = committed();
+    let device = device.reboot(&repository);
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert!(device.disk.slots.trial.is_none());
+}
+
+#[test]
+fn nothing_is_pulled_again_after_a_restart() {
+    let (device, _) = committed();
+    let same = repository();
+    let mut device = device.reboot(&same);
+    device.up();
+    device.pass(60_000);
+    assert_eq!(device.pulled, []);
+    assert_eq!(state(&device), Some(DeploymentState::Active));
+}
+
+#[test]
+fn the_third_start_without_a_commit_falls_back() {
+    let (mut device, repository) = committed();
+    device.publish(&repository);
+    assert_eq!(device.runs(), Some("b"));
+    let device = device.reboot(&repository);
+    assert_eq!(device.runs(), Some("b"), "probation starts again");
+    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    let mut device = device.reboot(&repository);
+    assert_eq!(device.runs(), Some("a"));
+    device.up();
+    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    let device = device.reboot(&repository);
+    assert_eq!(device.runs(), Some("a"));
+}
+
+#[test]
+fn a_power_cut_at_any_step_leaves_one_of_the_two_running() {
+    for cut in 0..2000 {
+        let (mut device, repository) = committed();
+        for (what, payload) in &repository.retained {
+            device.retain(what.clone(), payload.clone());
+        }
+        let ended = (0..cut).any(|_| !device.step());
+        let mut device = device.reboot(&repository);
+        assert!(matches!(device.runs(), Some("a" | "b")), "cut after {cut} steps: {:?}", device.runs());
+        device.up();
+        device.pass(30_000);
+        assert_eq!((device.runs(), device.committed()), (Some("b"), Some("b")), "cut after {cut} steps");
+        if ended {
+            return;
+        }
+    }
+    panic!("the update takes more than 2000 steps");
+}
+
+#[test]
+fn a_deployment_that_wins_no_longer_is_stopped() {
+    let (mut device, mut repository) = committed();
+    repository.withdraw_deployments();
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!((device.runs(), device.generations.len(), device.committed()), (None, 0, None));
+    assert_eq!(device.report().deployment, None);
+    let mut device = device.reboot(&repository);
+    assert_eq!(device.runs(), None);
+    repository.deploy("a", A);
+    repository.publish();
+    device.publish(&repository);
+    device.up();
+    assert_eq!(device.runs(), Some("a"));
+    assert_eq!(device.pulled, [], "blobs and document of the previous one are kept");
+}
+
+#[test]
+fn going_back_to_what_is_committed_needs_no_probation() {
+    let (mut device, mut repository) = committed();
+    device.publish(&repository);
+    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    repository.deploy("a", A);
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!(device.disk.slots.trial, None);
+    assert_eq!(device.disk.slots.rejected, []);
+}
+
+#[test]
+fn a_newer_one_replaces_the_one_on_probation() {
+    let (mut device, mut repository) = committed();
+    device.publish(&repository);
+    repository.deploy_document("c", &document("c", B, json!(3)));
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!(device.runs(), Some("c"));
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("c"));
+    assert_eq!(device.disk.slots.previous.as_ref().map(|slot| slot.name.as_str()), Some("a"));
+}
+
+#[test]
+fn a_newer_one_that_does_not_start_leaves_the_one_on_probation() {
+    let (mut device, mut repository) = committed();
+    device.publish(&repository);
+    let wasm = content(3, 50_000);
+    repository.module("modules/c/1.wasm", &wasm);
+    repository.deploy("c", "modules/c/1.wasm");
+    repository.publish();
+    device.behaviours.insert(Digest::of(&wasm), Behaviour::FailsStart);
+    device.publish(&repository);
+    assert_eq!(device.runs(), Some("b"));
+    assert_eq!(device.disk.slots.trial.as_ref().map(|trial| trial.slot.name.as_str()), Some("b"));
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("b"));
+}
+
+#[test]
+fn refuses_what_the_device_cannot_run_and_says_why() {
+    let (mut device, mut repository) = committed();
+    let cases = [
+        (document("x", "modules/none.wasm", json!(1)), "not released"),
+        (document("x", "deployments/x.json", json!(1)), "not the path of a module"),
+        (json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [], "extra": 1 }), "unknown field"),
+        (
+            json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [
+                { "name": "m", "module": B, "input": [ { "sensor": "cam9" } ] } ] }),
+            "no sensor \"cam9\"",
+        ),
+        (
+            json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [
+                { "name": "m", "module": B, "input": [], "grants": ["infer"] } ] }),
+            "ceiling",
+        ),
+        (
+            json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [
+                { "name": "m", "module": B, "input": [], "models": { "n": "models/none.onnx" } } ] }),
+            "not released",
+        ),
+    ];
+    for (document, why) in cases {
+        repository.deploy_document("x", &document);
+        repository.publish();
+        device.publish(&repository);
+        let report = device.report().deployment.unwrap();
+        assert_eq!(report.state, DeploymentState::Refused, "{why}");
+        assert!(report.why.as_ref().unwrap().contains(why), "{why}: {:?}", report.why);
+        assert_eq!(device.runs(), Some("a"));
+    }
+}
+
+#[test]
+fn what_was_refused_for_a_missing_module_runs_once_it_is_released() {
+    let (mut device, mut repository) = committed();
+    repository.withdraw_module(B);
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!(state(&device), Some(DeploymentState::Refused));
+    repository.module(B, &content(2, 300_000));
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!(device.runs(), Some("b"));
+}
+
+#[test]
+fn refuses_what_the_disk_has_no_room_for_before_it_is_pulled() {
+    let (mut device, repository) = committed();
+    device.free = 300_500;
+    let before = device.pulled.len();
+    device.publish(&repository);
+    let report = device.report().deployment.unwrap();
+    assert_eq!(report.state, DeploymentState::Refused);
+    assert!(report.why.unwrap().contains("free space"));
+    assert_eq!(device.pulled.len(), before + 1, "only the document was pulled");
+    device.free = 1 << 30;
+    device.handle(Event::Refresh);
+    assert_eq!(device.runs(), Some("b"), "it is tried again at the next look");
+}
+
+#[test]
+fn damaged_blobs_are_pulled_again_and_the_deployment_started() {
+    let (mut device, _) = committed();
+    device.disk.blobs.values_mut().for_each(|content| content[7] ^= 1);
+    device.disk.blobs.retain(|digest, content| Digest::of(content) == *digest);
+    let repository = repository();
+    let mut device = device.reboot(&repository);
+    assert_eq!(device.runs(), None);
+    device.up();
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+}
+
+#[test]
+fn only_missing_chunks_are_pulled_after_a_cut_link() {
+    let (mut device, repository) = committed();
+    device.pulled.clear();
+    let withheld: Vec<Published> =
+        repository.retained.keys().filter(|what| matches!(what, Published::Chunk(_))).cloned().collect();
+    let mut partial = repository.clone();
+    partial.retained.retain(|what, _| !withheld.iter().skip(withheld.len() / 2).any(|other| other == what));
+    device.publish(&partial);
+    device.pass(1_000);
+    device.down();
+    device.publish(&repository);
+    device.up();
+    device.pass(1_000);
+    assert_eq!(device.runs(), Some("b"));
+    let mut unique = device.pulled.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), device.pulled.len(), "no chunk came twice");
+}
+
+#[test]
+fn a_fault_of_what_is_committed_is_the_supervisors_to_mend() {
+    let (mut device, _) = committed();
+    let generation = device.routed.unwrap();
+    let fault = sanderling_protocol::worker::Fault::new(sanderling_protocol::worker::FaultCode::Crash, "killed");
+    device.handle(Event::Faulted { generation, module: "m".into(), fault });
+    assert_eq!((device.routed, state(&device)), (Some(generation), Some(DeploymentState::Active)));
+    assert_eq!(device.errors, []);
+}

@@ -1,0 +1,8 @@
+//! The whole machine, against a repository, a broker, a disk and workers in memory.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod deployments;
+mod metadata;
+mod walk;
+mod world;
