@@ -5,10 +5,12 @@
 
 #![deny(missing_docs)]
 
+pub mod blob;
 pub mod command;
 pub mod deployment;
 pub mod digest;
 pub mod release;
 pub mod reported;
 pub mod topics;
+pub mod tuf;
 pub mod worker;

@@ -172,7 +172,10 @@ mod tests {
         assert_eq!(canonical("[ ]"), "[]");
         assert_eq!(canonical(r#"{"A": [99]}"#), r#"{"A":[99]}"#);
         assert_eq!(canonical(r#"{"y" : 2, "x" : 3}"#), r#"{"x":3,"y":2}"#);
-        assert_eq!(canonical(r#"{"x" : 3, "y" : null, "a": [true, false, -7]}"#), r#"{"a":[true,false,-7],"x":3,"y":null}"#);
+        assert_eq!(
+            canonical(r#"{"x" : 3, "y" : null, "a": [true, false, -7]}"#),
+            r#"{"a":[true,false,-7],"x":3,"y":null}"#
+        );
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Which role is asked for a path: the pre-order depth-first search over delegations.
+//!
+//! Section 5.6.7: a role is visited once, roles are asked in the order in which they are listed, a terminating
+//! delegation ends the search behind it, and no more than [`MAX_VISITS`] delegated roles are visited.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::MAX_VISITS;
+use super::delegations::{DelegatedRole, Delegations};
+use super::error::TrustError;
+use super::pattern::path_matches;
+use super::schema::{Snapshot, TargetFile, Targets};
+use crate::digest::Digest;
+
+/// A delegation: who delegates, and to whom. The top-level targets role is delegated to by `root`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Edge {
+    pub(crate) delegator: String,
+    pub(crate) role: String,
+}
+
+impl Edge {
+    pub(crate) fn top() -> Self {
+        Self { delegator: "root".into(), role: "targets".into() }
+    }
+}
+
+/// A message that is trusted, and what it says.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept<T> {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) signed: T,
+}
+
+/// Targets metadata by the delegation under which it was verified.
+pub(crate) type Roles = BTreeMap<Edge, Kept<Targets>>;
+
+/// For what delegations are followed.
+#[derive(Clone, Copy)]
+pub(crate) enum Aim<'a> {
+    /// One target.
+    Path(&'a str),
+    /// Every named role, and every bin that this snapshot lists.
+    All(&'a Snapshot),
+}
+
+/// How a search ended.
+pub(crate) enum Found<'a> {
+    /// The target, and the role that speaks for it.
+    Target(&'a TargetFile, &'a str),
+    /// No role that is trusted for the path has it. With [`Aim::All`]: everything is loaded.
+    Nothing,
+    /// The search cannot go on before this role is loaded.
+    Missing(Edge),
+}
+
+/// Searches among the roles that are loaded.
+pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, TrustError> {
+    let mut to_visit = vec![Edge::top()];
+    let mut visited = BTreeSet::new();
+    while let Some(edge) = to_visit.pop() {
+        // "If this role has been visited before, then skip this role (so that cycles … are avoided)."
+        if !visited.insert(edge.role.clone()) {
+            continue;
+        }
+        // "Otherwise, if an application-specific maximum number of roles have been visited, …"; the top-level role is none
+        // of those that are delegated to.
+        if visited.len() > MAX_VISITS + 1 {
+            return Err(TrustError::TooManyVisits { limit: MAX_VISITS });
+        }
+        let Some((edge, metadata)) = roles.get_key_value(&edge) else { return Ok(Found::Missing(edge)) };
+        if let Aim::Path(path) = aim
+            && let Some(target) = metadata.signed.targets.get(path)
+        {
+            return Ok(Found::Target(target, &edge.role));
+        }
+        let Some(delegations) = &metadata.signed.delegations else { continue };
+        let (children, terminated) = children(delegations, aim);
+        // "If the current delegation is a terminating delegation", nothing that was still to be asked is asked.
+        if terminated {
+            to_visit.clear();
+        }
+        let child = |role| Edge { delegator: edge.role.clone(), role };
+        to_visit.extend(children.into_iter().rev().map(child));
+    }
+    Ok(Found::Nothing)
+}
+
+/// The delegated roles to visit, in order, and whether the last of them is terminating.
+fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
+    if let Some(bins) = &delegations.succinct_roles {
+        return match aim {
+            // TAP 15: every bin is terminating.
+            Aim::Path(path) => (vec![bins.bin(path)], true),
+            Aim::All(snapshot) => {
+                let listed = snapshot.meta.keys().filter_map(|file| file.strip_suffix(".json"));
+                (listed.filter(|role| bins.has_bin(role)).map(str::to_owned).collect(), false)
+            }
+        };
+    }
+    let mut names = Vec::new();
+    for role in delegations.roles.iter().flatten() {
+        match aim {
+            Aim::Path(path) if !is_trusted_for(role, path) => continue,
+            Aim::Path(_) if role.terminating => {
+                names.push(role.name.clone());
+                return (names, true);
+            }
+            _ => names.push(role.name.clone()),
+        }
+    }
+    (names, false)
+}
+
+/// Section 4.5: "Clients MUST check that a target is in one of the trusted paths of all roles in a delegation chain".
+fn is_trusted_for(role: &DelegatedRole, path: &str) -> bool {
+    let by_pattern = |patterns: &Vec<String>| patterns.iter().any(|pattern| path_matches(pattern, path));
+    let by_digest = |prefixes: &Vec<String>| {
+        let digest = Digest::of(path.as_bytes()).to_string();
+        prefixes.iter().any(|prefix| digest.starts_with(prefix.as_str()))
+    };
+    role.paths.as_ref().is_some_and(by_pattern) || role.path_hash_prefixes.as_ref().is_some_and(by_digest)
+}
