@@ -1,0 +1,79 @@
+//! Configuration for Mosquitto: TLS with client certificates, identity from the common name, an access list that confines each
+//! device to its own subtree.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use sanderling_protocol::topics::Topics;
+
+use super::{Authority, BrokerAddress, OPERATOR};
+use crate::home::{self, Home};
+
+/// Writes `broker/` and returns the configuration file.
+pub(crate) fn mosquitto(
+    home: &Home,
+    authority: &Authority,
+    address: &BrokerAddress,
+    topics: &Topics,
+) -> Result<PathBuf> {
+    let mut names = vec![address.host.clone()];
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().filter(|name| *name != address.host));
+    let issued = authority.server(&names)?;
+    let folder = home.path("broker");
+    home::write(&folder.join("broker.pem"), issued.cert.as_bytes())?;
+    home::write_secret(&folder.join("broker.key"), issued.key.as_bytes())?;
+    home::write(&folder.join("ca.pem"), authority.cert.as_bytes())?;
+    home::write(&folder.join("acl"), access_list(topics).as_bytes())?;
+    std::fs::create_dir_all(folder.join("data"))?;
+    let folder = folder.canonicalize().with_context(|| format!("could not find {}", folder.display()))?;
+    let shown = folder.display();
+    let port = address.port;
+    let configuration = format!(
+        "# Mosquitto for a Sanderling fleet. Run it with: mosquitto -c {shown}/mosquitto.conf
+per_listener_settings false
+listener {port}
+cafile {shown}/ca.pem
+certfile {shown}/broker.pem
+keyfile {shown}/broker.key
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+acl_file {shown}/acl
+# Retained messages are the repository, and queued ones the fleet's results: both survive a restart.
+persistence true
+persistence_location {shown}/data/
+autosave_interval 30
+# A device asks for a window of at most 512 KiB of chunks at once.
+max_inflight_messages 64
+max_queued_messages 10000
+max_packet_size 1048576
+set_tcp_nodelay true
+"
+    );
+    let file = folder.join("mosquitto.conf");
+    home::write(&file, configuration.as_bytes())?;
+    Ok(file)
+}
+
+/// Each device reads what is published for all and its own commands, and writes its own subtree; `%u` is the common name.
+fn access_list(topics: &Topics) -> String {
+    let prefix = topics.prefix();
+    format!(
+        "# The operator publishes and sees everything.
+user {OPERATOR}
+topic readwrite {prefix}/#
+
+# Every device, by the common name of its certificate.
+pattern read {prefix}/repo/#
+pattern read {prefix}/blob/#
+pattern read {prefix}/chunk/#
+pattern read {prefix}/device/%u/cmd/#
+pattern write {prefix}/device/%u/status
+pattern write {prefix}/device/%u/reported
+pattern write {prefix}/device/%u/event
+pattern write {prefix}/device/%u/log
+pattern write {prefix}/device/%u/data/#
+pattern write {prefix}/device/%u/answer/#
+"
+    )
+}

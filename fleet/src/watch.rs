@@ -1,0 +1,94 @@
+//! Watching the fleet: what devices report and emit, as it comes; with `--json` a line each: `{"device", "what", "body"}`.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use rumqttc::{Event, Incoming, QoS};
+use sanderling_protocol::{
+    reported::{Reported, Status},
+    topics::{DeviceId, Topics},
+};
+use serde_json::Value;
+
+use crate::connection::Connection;
+
+/// What to watch, and how to print it.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct WatchOptions {
+    /// Only this device.
+    #[arg(long)]
+    pub(crate) device: Option<DeviceId>,
+    /// Leave after this many messages.
+    #[arg(long)]
+    pub(crate) count: Option<usize>,
+}
+
+/// Prints until the connection ends, the count is reached, or the reader goes away.
+pub(crate) async fn watch(connection: Connection, topics: &Topics, options: &WatchOptions, json: bool) -> Result<()> {
+    let Connection { client, mut events } = connection;
+    let device = options.device.as_ref().map_or("+", DeviceId::as_str);
+    let filters = ["status", "reported", "event", "data/#"].map(|rest| {
+        rumqttc::SubscribeFilter::new(format!("{}/device/{device}/{rest}", topics.prefix()), QoS::AtLeastOnce)
+    });
+    client.subscribe_many(filters).await?;
+    let mut left = options.count.unwrap_or(usize::MAX);
+    while left > 0 {
+        let event = events.poll().await.context("the broker was lost; start `sanderling watch` again")?;
+        let Event::Incoming(Incoming::Publish(message)) = event else { continue };
+        let topic = String::from_utf8_lossy(&message.topic).into_owned();
+        let Some((device, what)) = topics.parse_device(&topic) else { continue };
+        let line = if json {
+            let body: Value = serde_json::from_slice(&message.payload)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&message.payload).into_owned()));
+            serde_json::json!({ "device": device, "what": what, "body": body }).to_string()
+        } else {
+            format!("{device}  {}", describe(what, &message.payload))
+        };
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            break;
+        }
+        left -= 1;
+    }
+    client.disconnect().await.ok();
+    Ok(())
+}
+
+/// One line for people.
+fn describe(what: &str, payload: &[u8]) -> String {
+    let text = || String::from_utf8_lossy(payload).into_owned();
+    match what {
+        "status" => serde_json::from_slice(payload).map_or_else(
+            |_| text(),
+            |status: Status| format!("{} (agent {})", if status.online { "online" } else { "offline" }, status.agent),
+        ),
+        "reported" => serde_json::from_slice(payload).map_or_else(|_| text(), |report: Reported| summary(&report)),
+        what => format!("{what}  {}", text()),
+    }
+}
+
+fn summary(report: &Reported) -> String {
+    let mut words = match &report.deployment {
+        None => "no deployment".to_owned(),
+        Some(deployment) => {
+            let state = serde_json::to_value(deployment.state).ok();
+            let state = state.as_ref().and_then(Value::as_str).unwrap_or("?").to_owned();
+            let why = deployment.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("deployment {} version {} {state}{why}", deployment.name, deployment.version)
+        }
+    };
+    for module in &report.modules {
+        let state = serde_json::to_value(module.state).ok();
+        let state = state.as_ref().and_then(Value::as_str).unwrap_or("?");
+        words.push_str(&format!("; {} {state}, {} frames, {} dropped", module.name, module.frames, module.dropped));
+        if let Some(fault) = &module.fault {
+            words.push_str(&format!(", last fault {fault}"));
+        }
+    }
+    if let Some(refused) = report.refused.last() {
+        words.push_str(&format!("; refused {}: {}", refused.what, refused.why));
+    }
+    if report.outbox.records > 0 {
+        words.push_str(&format!("; {} records wait", report.outbox.records));
+    }
+    words
+}
