@@ -1,1 +1,20 @@
-//! Sanderling.
+//! The parts of the Sanderling daemon: everything but its arguments and its exit status.
+
+#![deny(missing_docs)]
+
+pub mod atomic_file;
+pub mod certificate;
+pub mod clock;
+pub mod driver;
+pub mod frames;
+pub mod health;
+pub mod link;
+pub mod logging;
+pub mod outbox;
+pub mod report;
+pub mod router;
+pub mod sensors;
+pub mod settings;
+pub mod store;
+pub mod sync;
+pub mod workload;

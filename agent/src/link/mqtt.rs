@@ -1,0 +1,201 @@
+//! [`Link`] over MQTT 5 and mutual TLS, by `rumqttc`.
+//!
+//! Every connection gets a client of its own, which starts clean (session expiry 0) and is thrown away at the first
+//! error: no packet id, no replay queue and no session outlives its connection, on either side. What the client is
+//! known to do wrong over a reconnect (packet ids that collide, pending messages that are cleared) has nothing to act
+//! on; the outbox is the session. What remains is covered by the watchdog in [`super::connection`].
+//!
+//! Failure modes: see [`LinkError`]; each is told in [`LinkEvent::Down`] and the next attempt follows the backoff, which
+//! starts anew only after a connection that stood for a keep-alive: a broker that lets in and throws out is not hammered.
+//! Limits: those of the parent module; TCP without Nagle's delay; QoS 2 is not used.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rumqttc::{
+    AsyncClient, Broker, ConnectProperties, EventLoop, IncomingPacketSizeLimit, LastWill, MqttOptions, QoS,
+    TlsConfiguration, Transport,
+};
+use sanderling_protocol::{reported::Status, topics::DeviceId};
+use tokio::{net::TcpStream, sync::mpsc};
+
+use super::{
+    EVENT_CAPACITY, Link, LinkError, LinkEvent, LinkEvents, LinkRefusal, MAX_OUTSTANDING, MAX_PACKET, MAX_WAITING,
+    Publish,
+    backoff::Backoff,
+    connection::{Connection, End},
+    shared::Shared,
+    tls,
+};
+use crate::{clock::Clock, settings::BrokerSettings};
+
+/// Packets that are read before the driver is given the first of them.
+const READ_BATCH: usize = 8;
+
+/// What a link needs to know.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Where the broker is.
+    pub broker: BrokerSettings,
+    /// Who this device is; the MQTT client id.
+    pub device: DeviceId,
+    /// The agent's version, for the status.
+    pub agent: String,
+    /// The kernel's boot id, for the status.
+    pub boot: String,
+}
+
+/// Gives a random number; for jitter and session ids.
+pub type Random = Box<dyn FnMut() -> u64 + Send>;
+
+/// The caller's side of the link; clones share it.
+#[derive(Clone, Debug)]
+pub struct MqttLink {
+    shared: Arc<Shared>,
+}
+
+impl Link for MqttLink {
+    fn subscribe(&self, topics: Vec<String>) -> Result<(), LinkRefusal> {
+        self.shared.subscribe(topics)
+    }
+
+    fn unsubscribe(&self, topics: &[String]) {
+        self.shared.unsubscribe(topics);
+    }
+
+    fn publish(&self, publish: Publish) -> Result<(), LinkRefusal> {
+        self.shared.publish(publish)
+    }
+
+    fn room(&self) -> usize {
+        self.shared.room()
+    }
+
+    fn close(&self) {
+        self.shared.close();
+    }
+}
+
+/// Makes a link: the caller's side, its events, and the task that serves it, which is to be spawned on a tokio runtime
+/// with I/O and time. The task ends after [`Link::close`], or when the events are dropped.
+pub fn link(
+    config: LinkConfig,
+    clock: Arc<dyn Clock>,
+    random: Random,
+) -> (MqttLink, LinkEvents, impl Future<Output = ()> + Send) {
+    let shared = Arc::new(Shared::default());
+    let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
+    let backoff = Backoff::new(config.broker.backoff_min, config.broker.backoff_max);
+    let task = Task { config, clock, random, shared: Arc::clone(&shared), events, backoff };
+    (MqttLink { shared }, receiver, task.run())
+}
+
+struct Task {
+    config: LinkConfig,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<LinkEvent>,
+    backoff: Backoff,
+}
+
+impl Task {
+    async fn run(mut self) {
+        while !self.shared.closing() {
+            let began = self.clock.mono();
+            let end = self.connect_once().await;
+            self.shared.down();
+            let error = match end {
+                End::Closed => return,
+                End::Lost(error) => error,
+            };
+            if self.clock.mono().saturating_sub(began) >= self.config.broker.keep_alive {
+                self.backoff.reset();
+            }
+            let retry_in = self.backoff.next((self.random)());
+            tracing::warn!(%error, retry_in_ms = retry_in.as_millis(), "the link is down");
+            if self.events.send(LinkEvent::Down { error, retry_in }).await.is_err() {
+                return;
+            }
+            self.wait(retry_in).await;
+        }
+    }
+
+    async fn connect_once(&mut self) -> End {
+        let session = format!("{:016x}", (self.random)());
+        let birth = self.status(&session, true);
+        let farewell = self.status(&session, false);
+        match self.client(&farewell) {
+            Err(error) => End::Lost(error),
+            Ok((client, events)) => {
+                let connection =
+                    Connection::new(&self.config.broker, &self.shared, &self.events, client, session, birth, farewell);
+                connection.run(events).await
+            }
+        }
+    }
+
+    fn client(&self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
+        let tls = tls::client_config(&self.config.broker)?;
+        let options = options(&self.config, tls, will);
+        // Acknowledgements that the broker owes us are bounded by MAX_OUTSTANDING; the rest are subscriptions.
+        let capacity = usize::from(MAX_OUTSTANDING) + MAX_WAITING;
+        AsyncClient::builder(options).capacity(capacity).try_build().map_err(|error| LinkError::Protocol {
+            address: super::classify::address(&self.config.broker),
+            problem: error.to_string(),
+        })
+    }
+
+    fn status(&self, session: &str, online: bool) -> Publish {
+        let status = Status {
+            session: session.to_owned(),
+            online,
+            agent: self.config.agent.clone(),
+            boot: self.config.boot.clone(),
+            since: self.clock.wall(),
+        };
+        let topic = self.config.broker.topics.device(&self.config.device, "status");
+        Publish::new(topic, serde_json::to_vec(&status).unwrap_or_default()).retained()
+    }
+
+    async fn wait(&mut self, time: Duration) {
+        let sleep = tokio::time::sleep(time);
+        tokio::pin!(sleep);
+        // Other work than closing wakes this too, and is of no use while the link is down.
+        while !self.shared.closing() {
+            tokio::select! {
+                () = &mut sleep => return,
+                () = self.events.closed() => return,
+                () = self.shared.work.notified() => {}
+            }
+        }
+    }
+}
+
+fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) -> MqttOptions {
+    let broker = &config.broker;
+    let mut options = MqttOptions::new(config.device.as_str(), Broker::tcp(broker.host.clone(), broker.port));
+    let mut properties = ConnectProperties::new();
+    properties.session_expiry_interval = Some(0);
+    properties.max_packet_size = Some(MAX_PACKET);
+    options
+        .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
+        .set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(30))
+        .set_clean_start(true)
+        .set_connect_properties(properties)
+        .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET))
+        .set_outgoing_inflight_upper_limit(MAX_OUTSTANDING)
+        .set_read_batch_size(READ_BATCH)
+        .set_connect_timeout(broker.connect_timeout)
+        .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, true, None));
+    // Resolved here and not by the client, so that an IPv6 address needs no brackets and the delay is off for sure.
+    let (host, port) = (broker.host.clone(), broker.port);
+    options.set_socket_connector(move |_, _| {
+        let host = host.clone();
+        async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+    });
+    options
+}

@@ -1,0 +1,358 @@
+//! The outbox: what guests emit and what happens to the device, until the broker has it.
+//!
+//! Purpose: a durable, bounded queue for every channel (a topic below `device/{id}/`: `data/{module}/{channel}`, or
+//! `event`).
+//!
+//! Durability, plainly: a record that [`Outbox::push`] took is on disk at the latest `commit_ms` (100 ms unless set
+//! otherwise) later, or after [`COMMIT_RECORDS`] records or [`COMMIT_BYTES`] bytes more, whichever comes first, provided
+//! that the driver calls [`Outbox::tick`] when [`Outbox::due`] says so. A power cut before that loses it. A record that
+//! the broker acknowledged before it was due never touches the disk: with the link up, the outbox costs no flash.
+//! [`Outbox::flush`] puts all of it on disk at once.
+//!
+//! Invariants: a record is removed only by [`Outbox::acked`], or dropped by its channel's policy and then counted. A
+//! power cut after an acknowledgement may bring the record back: QoS 1 means at least once. Records of one channel are
+//! sent in the order in which they were pushed; channels take turns, `event` first.
+//!
+//! Failure modes: on a full or broken disk records wait in memory, [`MEMORY_BYTES`] of them, then they are dropped and
+//! counted; every failed commit is an error that the caller reports.
+//!
+//! Limits: room by channel (`max_bytes`, `max_age_s`) and for all data channels together (`[outbox] max_bytes`); a
+//! record counts with [`OVERHEAD`] bytes beside its topic and payload. Age is counted by the monotonic clock for records
+//! of this run and by the wall clock for older ones: a clock that is set does not age what was made in this run.
+
+mod queue;
+mod table;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sanderling_protocol::{
+    deployment::{Channel, Keep, Sink},
+    reported,
+};
+
+use self::{
+    queue::{Held, Queue},
+    table::{Batch, Table},
+};
+use crate::{
+    clock::Now,
+    settings::OutboxSettings,
+    store::{StoreError, database::Database},
+};
+
+/// The channel of `device/{id}/event`.
+pub const EVENT: &str = "event";
+/// What a record counts beside its topic and payload, in bytes.
+pub const OVERHEAD: u64 = 64;
+/// This many records that are not on disk are committed at once.
+pub const COMMIT_RECORDS: usize = 64;
+/// This many bytes that are not on disk are committed at once.
+pub const COMMIT_BYTES: u64 = 128 * 1024;
+/// While the disk fails, at most this many bytes wait in memory.
+pub const MEMORY_BYTES: u64 = 512 * 1024;
+/// At most this many bytes are with the link without their acknowledgement.
+pub const UNACKED_BYTES: u64 = 512 * 1024;
+
+/// A record to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The token to publish it with, and to acknowledge it by.
+    pub id: u64,
+    /// Its topic below `device/{id}/`.
+    pub channel: String,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// What became of a pushed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits; older ones were dropped for it where `dropped` is not 0.
+    Kept {
+        /// How many.
+        dropped: u64,
+    },
+    /// Its channel keeps the oldest and is full, or it is larger than the channel's room: it is dropped and counted.
+    Dropped,
+}
+
+/// Where the record with an id is, while it is with the link.
+#[derive(Clone, Debug)]
+struct Unacked {
+    channel: String,
+    size: u64,
+}
+
+/// The queues of all channels.
+#[derive(Debug)]
+pub struct Outbox {
+    table: Table,
+    settings: OutboxSettings,
+    run: u32,
+    next_id: u64,
+    queues: BTreeMap<String, Queue>,
+    unacked: BTreeMap<u64, Unacked>,
+    unacked_bytes: u64,
+    /// Records on disk that are to be removed from it.
+    removals: BTreeSet<(String, u64)>,
+    dropped: u64,
+    /// When the oldest change that is not on disk was made, on the monotonic clock.
+    dirty_since: Option<Duration>,
+    /// The channel that was served last.
+    turn: String,
+}
+
+impl Outbox {
+    /// Opens the outbox in the store's database and counts what an earlier run left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(database: Database, settings: OutboxSettings) -> Result<Self, StoreError> {
+        let table = Table::new(database);
+        let found = table.load()?;
+        let mut outbox = Self {
+            table,
+            settings,
+            run: found.run,
+            next_id: found.next_id,
+            queues: BTreeMap::new(),
+            unacked: BTreeMap::new(),
+            unacked_bytes: 0,
+            removals: BTreeSet::new(),
+            dropped: found.dropped,
+            dirty_since: None,
+            turn: String::new(),
+        };
+        for (channel, (records, bytes)) in found.channels {
+            let policy = outbox.default_policy(&channel);
+            outbox.queues.insert(channel, Queue::on_disk(policy, records, bytes));
+        }
+        Ok(outbox)
+    }
+
+    /// Sets the policy of the data channels of the deployment that runs, by `data/{module}/{channel}`. Records of other
+    /// channels stay until they are sent or too old.
+    pub fn configure(&mut self, channels: impl IntoIterator<Item = (String, Channel)>) {
+        for (name, policy) in channels {
+            self.queues.entry(name).or_insert_with(|| Queue::new(policy)).policy = policy;
+        }
+    }
+
+    /// Takes a record of a channel.
+    ///
+    /// # Errors
+    /// [`StoreError`] where records had to be committed and could not be, or an old record could not be read; the record
+    /// is kept in memory all the same, within [`MEMORY_BYTES`].
+    pub fn push(&mut self, channel: &str, payload: Bytes, now: Now) -> Result<Pushed, StoreError> {
+        let size = size(channel, &payload);
+        let (dropped, fits) = self.make_room(channel, size, now)?;
+        if !fits || self.memory_bytes().saturating_add(size) > MEMORY_BYTES {
+            self.count_drops(1, now);
+            return Ok(Pushed::Dropped);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let held = Held { id, size, run: self.run, wall_ms: now.wall_ms, mono: now.mono, payload };
+        self.queue(channel).push(held);
+        self.dirty_since.get_or_insert(now.mono);
+        let waiting = self.queues.values().map(|queue| queue.held.len()).sum::<usize>();
+        if waiting >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES {
+            self.flush()?;
+        }
+        Ok(Pushed::Kept { dropped })
+    }
+
+    /// The next records to publish, at most `most`; they are with the link until they are [acknowledged](Self::acked) or
+    /// the link goes [down](Self::link_down). Drops what is too old.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next_unsent(&mut self, most: usize, now: Now) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        while records.len() < most && self.unacked_bytes < UNACKED_BYTES {
+            let Some(record) = self.next_record(now)? else { break };
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// The broker has the record: it is removed. An unknown id is ignored.
+    pub fn acked(&mut self, id: u64, now: Now) {
+        let Some(Unacked { channel, size }) = self.unacked.remove(&id) else { return };
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(size);
+        self.remove(&channel, id, size, now);
+    }
+
+    /// The broker will never take the record: it is removed and counted as dropped. An unknown id is ignored.
+    pub fn refused(&mut self, id: u64, now: Now) {
+        if self.unacked.contains_key(&id) {
+            self.acked(id, now);
+            self.count_drops(1, now);
+        }
+    }
+
+    /// The link is down: every record without its acknowledgement is to be sent again.
+    pub fn link_down(&mut self) {
+        for (id, unacked) in std::mem::take(&mut self.unacked) {
+            if let Some(queue) = self.queues.get_mut(&unacked.channel) {
+                queue.cursor = queue.cursor.min(id);
+            }
+        }
+        self.unacked_bytes = 0;
+    }
+
+    /// How long until [`Self::tick`] has something to write; `None` where all is on disk.
+    pub fn due(&self, now: Now) -> Option<Duration> {
+        let since = self.dirty_since?;
+        Some((since + self.settings.commit_interval).saturating_sub(now.mono))
+    }
+
+    /// Commits what is due.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is tried again after the next interval.
+    pub fn tick(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.due(now).is_some_and(|due| due.is_zero()) {
+            let flushed = self.flush();
+            if flushed.is_err() {
+                self.dirty_since = Some(now.mono);
+            }
+            return flushed;
+        }
+        Ok(())
+    }
+
+    /// Puts all on disk in one transaction. Call it before the program ends.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then everything is as it was.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        if self.dirty_since.is_none() {
+            return Ok(());
+        }
+        let batch = Batch { dropped: self.dropped, removals: &self.removals, queues: &self.queues };
+        self.table.commit(&batch)?;
+        self.removals.clear();
+        self.queues.values_mut().for_each(Queue::mark_stored);
+        self.dirty_since = None;
+        Ok(())
+    }
+
+    /// The outbox in figures, for reported state.
+    pub fn figures(&self) -> reported::Outbox {
+        let sum = |of: fn(&Queue) -> u64| self.queues.values().map(of).sum();
+        reported::Outbox { records: sum(|queue| queue.records), bytes: sum(|queue| queue.bytes), dropped: self.dropped }
+    }
+
+    fn default_policy(&self, channel: &str) -> Channel {
+        if channel == EVENT {
+            return Channel {
+                sink: Sink::Mqtt,
+                keep: Keep::Newest,
+                max_bytes: self.settings.event_max_bytes,
+                ..Channel::default()
+            };
+        }
+        Channel::default()
+    }
+
+    fn queue(&mut self, channel: &str) -> &mut Queue {
+        let policy = self.default_policy(channel);
+        self.queues.entry(channel.to_owned()).or_insert_with(|| Queue::new(policy))
+    }
+
+    /// Drops old records until `size` bytes fit, where the channel's policy allows it. Returns how many were dropped, and
+    /// whether it fits now.
+    fn make_room(&mut self, channel: &str, size: u64, now: Now) -> Result<(u64, bool), StoreError> {
+        let mut dropped = 0;
+        loop {
+            let queue = self.queue(channel);
+            let (policy, bytes) = (queue.policy, queue.bytes);
+            let data: u64 = self.queues.iter().filter(|(name, _)| *name != EVENT).map(|(_, queue)| queue.bytes).sum();
+            let total_fits = channel == EVENT || data.saturating_add(size) <= self.settings.max_bytes;
+            if bytes.saturating_add(size) <= policy.max_bytes && total_fits {
+                return Ok((dropped, true));
+            }
+            if policy.keep == Keep::Oldest || size > policy.max_bytes || !self.drop_first(channel, now)? {
+                return Ok((dropped, false));
+            }
+            dropped += 1;
+        }
+    }
+
+    /// Drops the oldest record of a channel that is not with the link.
+    fn drop_first(&mut self, channel: &str, now: Now) -> Result<bool, StoreError> {
+        let Some(first) = self.first_unsent(channel)? else { return Ok(false) };
+        self.remove(channel, first.id, first.size, now);
+        self.count_drops(1, now);
+        Ok(true)
+    }
+
+    /// The first record of a channel that is not with the link: those on disk are older than those in memory.
+    fn first_unsent(&self, channel: &str) -> Result<Option<Held>, StoreError> {
+        let Some(queue) = self.queues.get(channel) else { return Ok(None) };
+        if queue.stored > 0 {
+            let gone = |id: u64| self.removals.contains(&(channel.to_owned(), id)) || self.unacked.contains_key(&id);
+            if let Some(found) = self.table.first(channel, queue.cursor, gone)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(queue.first_held(|id| self.unacked.contains_key(&id)).cloned())
+    }
+
+    fn next_record(&mut self, now: Now) -> Result<Option<Record>, StoreError> {
+        for channel in self.turns() {
+            while let Some(first) = self.first_unsent(&channel)? {
+                let max_age = self.queue(&channel).policy.max_age_s;
+                if first.age(self.run, now) > Duration::from_secs(max_age) {
+                    self.remove(&channel, first.id, first.size, now);
+                    self.count_drops(1, now);
+                    continue;
+                }
+                self.queue(&channel).cursor = first.id + 1;
+                self.unacked_bytes += first.size;
+                self.unacked.insert(first.id, Unacked { channel: channel.clone(), size: first.size });
+                self.turn.clone_from(&channel);
+                return Ok(Some(Record { id: first.id, channel, payload: first.payload }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The channels that have records, `event` first, then those after the one that was served last.
+    fn turns(&self) -> Vec<String> {
+        let waiting = |name: &&String| *name != EVENT && self.queues.get(*name).is_some_and(|queue| queue.records > 0);
+        let (before, after): (Vec<&String>, Vec<&String>) =
+            self.queues.keys().filter(waiting).partition(|name| **name <= self.turn);
+        let event = self.queues.contains_key(EVENT).then(|| EVENT.to_owned());
+        event.into_iter().chain(after.into_iter().chain(before).cloned()).collect()
+    }
+
+    fn remove(&mut self, channel: &str, id: u64, size: u64, now: Now) {
+        let Some(queue) = self.queues.get_mut(channel) else { return };
+        if queue.remove(id, size) {
+            self.removals.insert((channel.to_owned(), id));
+            self.dirty_since.get_or_insert(now.mono);
+        }
+    }
+
+    fn count_drops(&mut self, records: u64, now: Now) {
+        self.dropped = self.dropped.saturating_add(records);
+        self.dirty_since.get_or_insert(now.mono);
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.queues.values().map(|queue| queue.held_bytes).sum()
+    }
+}
+
+fn size(channel: &str, payload: &[u8]) -> u64 {
+    u64::try_from(channel.len().saturating_add(payload.len())).unwrap_or(u64::MAX).saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests;

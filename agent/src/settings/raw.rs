@@ -1,0 +1,86 @@
+//! What a configuration file may say, before it is checked.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+
+use super::{LogLevel, sensor::RawSensor};
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) device: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) broker: RawBroker,
+    pub(super) paths: RawPaths,
+    pub(super) trust: RawTrust,
+    pub(super) pull: RawPull,
+    pub(super) outbox: RawOutbox,
+    pub(super) report: RawReport,
+    pub(super) limits: RawLimits,
+    pub(super) log: RawLog,
+    pub(super) sensor: BTreeMap<String, RawSensor>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawBroker {
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) prefix: Option<String>,
+    pub(super) keep_alive_s: Option<u64>,
+    pub(super) connect_timeout_s: Option<u64>,
+    pub(super) backoff_min_s: Option<f64>,
+    pub(super) backoff_max_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPaths {
+    pub(super) state: Option<PathBuf>,
+    pub(super) worker: Option<PathBuf>,
+    pub(super) runtime: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTrust {
+    pub(super) root: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPull {
+    pub(super) window_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOutbox {
+    pub(super) max_bytes: Option<u64>,
+    pub(super) event_max_bytes: Option<u64>,
+    pub(super) commit_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawReport {
+    pub(super) min_s: Option<f64>,
+    pub(super) max_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) max_frame_bytes: Option<u32>,
+    pub(super) reserve_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    pub(super) level: Option<LogLevel>,
+}

@@ -1,0 +1,248 @@
+//! A blob that is being put together: its chunks, its index file, its part file.
+//!
+//! Invariant: a chunk is marked as held only after its bytes in the part file had its digest in this run.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use rustix::{fs::FallocateFlags, io::Errno};
+use sanderling_protocol::digest::{DIGEST_LEN, Digest};
+
+use super::{BlobChunk, BlobError};
+use crate::atomic_file;
+
+/// A chunk's content is at most this long, in bytes.
+pub const MAX_CHUNK: u32 = 64 * 1024;
+/// A blob has at most this many chunks.
+pub const MAX_CHUNKS: usize = 64 * 1024;
+
+const MAGIC: &[u8; 8] = b"SDLINDX1";
+const ENTRY: usize = DIGEST_LEN + 4;
+
+/// Holds a list of chunks to the blob's length: in order, without gap, none empty or too long.
+pub(super) fn check_chunks(digest: &Digest, length: u64, chunks: &[BlobChunk]) -> Result<(), BlobError> {
+    let refuse = |problem: String| Err(BlobError::Index { digest: *digest, problem });
+    if chunks.len() > MAX_CHUNKS {
+        return refuse(format!("{} chunks; at most {MAX_CHUNKS} are allowed", chunks.len()));
+    }
+    let mut end = 0_u64;
+    for (index, chunk) in chunks.iter().enumerate() {
+        if chunk.offset != end {
+            return refuse(format!("chunk {index} lies at {}, expected at {end}", chunk.offset));
+        }
+        if !(1..=MAX_CHUNK).contains(&chunk.length) {
+            return refuse(format!("chunk {index} has {} bytes; 1 to {MAX_CHUNK} are allowed", chunk.length));
+        }
+        end += u64::from(chunk.length);
+    }
+    if end == length { Ok(()) } else { refuse(format!("its chunks have {end} bytes, the blob {length}")) }
+}
+
+/// Holds a chunk's content to what the index says of it.
+pub(super) fn check_content(
+    digest: &Digest,
+    chunks: &[BlobChunk],
+    index: usize,
+    bytes: &[u8],
+) -> Result<BlobChunk, BlobError> {
+    let refuse = |problem: String| Err(BlobError::Chunk { digest: *digest, index, problem });
+    let Some(chunk) = chunks.get(index) else {
+        return refuse(format!("the blob has {} chunks", chunks.len()));
+    };
+    if u32::try_from(bytes.len()) != Ok(chunk.length) {
+        return refuse(format!("{} bytes, expected {}", bytes.len(), chunk.length));
+    }
+    let found = Digest::of(bytes);
+    if found != chunk.digest {
+        return refuse(format!("digest {found}, expected {}", chunk.digest));
+    }
+    Ok(*chunk)
+}
+
+/// The bytes of an index file.
+pub(super) fn encode_index(chunks: &[BlobChunk]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(MAGIC.len() + chunks.len() * ENTRY);
+    bytes.extend_from_slice(MAGIC);
+    for chunk in chunks {
+        bytes.extend_from_slice(chunk.digest.as_bytes());
+        bytes.extend_from_slice(&chunk.length.to_le_bytes());
+    }
+    bytes
+}
+
+/// Reads an index file; `None` where it is not one. What it says is verified where it is used.
+pub(super) fn decode_index(bytes: &[u8]) -> Option<Vec<BlobChunk>> {
+    let entries = bytes.strip_prefix(MAGIC)?;
+    if entries.len() % ENTRY != 0 || entries.len() / ENTRY > MAX_CHUNKS {
+        return None;
+    }
+    let mut offset = 0_u64;
+    let mut chunks = Vec::with_capacity(entries.len() / ENTRY);
+    for entry in entries.chunks_exact(ENTRY) {
+        let (digest, length) = entry.split_first_chunk::<DIGEST_LEN>()?;
+        let length = u32::from_le_bytes(length.try_into().ok()?);
+        chunks.push(BlobChunk { digest: Digest::from_bytes(*digest), offset, length });
+        offset += u64::from(length);
+    }
+    Some(chunks)
+}
+
+/// A part file and which of its chunks are there.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) chunks: Vec<BlobChunk>,
+    held: Vec<bool>,
+    missing: usize,
+    /// Indexes of chunks, sorted by digest: the same content may lie in several places.
+    by_digest: Vec<usize>,
+}
+
+impl Part {
+    /// Opens or makes the part file and its index. Chunks that an earlier run wrote are found by their digests.
+    pub(super) fn open(path: &Path, index: &Path, length: u64, chunks: &[BlobChunk]) -> Result<Self, BlobError> {
+        let disk = |error: io::Error| BlobError::disk(path, &error);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let file = options.open(path).map_err(disk)?;
+        let resumed = file.metadata().map_err(disk)?.len() == length && length > 0;
+        if !resumed {
+            reserve(&file, length).map_err(disk)?;
+        }
+        atomic_file::write(index, &encode_index(chunks), 0o600).map_err(|error| BlobError::disk(index, &error))?;
+        let mut by_digest: Vec<usize> = (0..chunks.len()).collect();
+        by_digest.sort_by_key(|index| chunks.get(*index).map(|chunk| chunk.digest));
+        let mut part =
+            Self { file, chunks: chunks.to_vec(), held: vec![false; chunks.len()], missing: chunks.len(), by_digest };
+        if resumed {
+            part.find_held().map_err(disk)?;
+        }
+        Ok(part)
+    }
+
+    fn find_held(&mut self) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        for index in 0..self.chunks.len() {
+            let Some(chunk) = self.chunks.get(index).copied() else { break };
+            if read_chunk(&self.file, chunk.offset, chunk.length, &mut buffer)? && Digest::of(&buffer) == chunk.digest {
+                self.mark(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes content that was checked, to every place where the blob has it.
+    pub(super) fn write(&mut self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        for index in self.places(digest) {
+            let Some(chunk) = self.chunks.get(index).copied() else { continue };
+            if !self.holds(index) {
+                self.file.write_all_at(bytes, chunk.offset)?;
+                self.mark(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some place that has this content is still empty.
+    pub(super) fn lacks(&self, digest: &Digest) -> bool {
+        self.places(digest).into_iter().any(|index| !self.holds(index))
+    }
+
+    /// The indexes of the chunks that are not there.
+    pub(super) fn missing(&self) -> Vec<usize> {
+        self.held.iter().enumerate().filter(|(_, held)| !**held).map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn missing_count(&self) -> usize {
+        self.missing
+    }
+
+    fn places(&self, digest: &Digest) -> Vec<usize> {
+        let of = |index: &usize| self.chunks.get(*index).map(|chunk| chunk.digest);
+        let start = self.by_digest.partition_point(|index| of(index) < Some(*digest));
+        let places = self.by_digest.get(start..).unwrap_or_default();
+        places.iter().copied().take_while(|index| of(index) == Some(*digest)).collect()
+    }
+
+    fn holds(&self, index: usize) -> bool {
+        self.held.get(index).copied().unwrap_or(true)
+    }
+
+    fn mark(&mut self, index: usize) {
+        if let Some(held) = self.held.get_mut(index)
+            && !*held
+        {
+            *held = true;
+            self.missing -= 1;
+        }
+    }
+}
+
+/// Fills `buffer` with a range of a file; false where the file ends before.
+pub(super) fn read_chunk(file: &File, offset: u64, length: u32, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let Ok(length) = usize::try_from(length.min(MAX_CHUNK)) else { return Ok(false) };
+    buffer.resize(length, 0);
+    match file.read_exact_at(buffer, offset) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the file its length and, where the file system can, its blocks: a full disk shows now and not half-way.
+fn reserve(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(0)?;
+    if length == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(length),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a file that may not be there.
+pub(super) fn remove(path: &Path) -> Result<(), BlobError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::disk(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn chunk(offset: u64, content: &[u8]) -> BlobChunk {
+        BlobChunk { digest: Digest::of(content), offset, length: content.len() as u32 }
+    }
+
+    #[test]
+    fn an_index_reads_back_and_anything_else_does_not() {
+        let chunks = [chunk(0, b"abc"), chunk(3, b"de")];
+        let bytes = encode_index(&chunks);
+        assert_eq!(decode_index(&bytes).unwrap(), chunks);
+        assert_eq!(decode_index(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(decode_index(b"SDLINDX2"), None);
+        assert_eq!(decode_index(b""), None);
+    }
+
+    #[test]
+    fn refuses_chunks_that_do_not_cover_the_blob() {
+        let digest = Digest::of(b"abcde");
+        let refused = |length, chunks: &[BlobChunk]| {
+            matches!(check_chunks(&digest, length, chunks), Err(BlobError::Index { .. }))
+        };
+        assert!(check_chunks(&digest, 5, &[chunk(0, b"abc"), chunk(3, b"de")]).is_ok());
+        assert!(check_chunks(&digest, 0, &[]).is_ok());
+        assert!(refused(5, &[chunk(0, b"abc")]));
+        assert!(refused(5, &[chunk(0, b"abc"), chunk(4, b"e")]));
+        assert!(refused(5, &[chunk(0, b"abc"), chunk(3, b"de"), chunk(5, b"")]));
+        assert!(refused(u64::from(MAX_CHUNK) + 1, &[BlobChunk { digest, offset: 0, length: MAX_CHUNK + 1 }]));
+    }
+}
