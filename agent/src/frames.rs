@@ -27,6 +27,7 @@ struct Shelf {
     idle: RefCell<[Vec<Rc<Memory>>; CLASSES]>,
     idle_bytes: Cell<usize>,
     limit: usize,
+    made: Cell<usize>,
 }
 
 struct Memory {
@@ -45,7 +46,7 @@ impl Pool {
     /// A pool that keeps at most `limit` bytes of idle blocks; what returns beyond that is freed.
     pub fn new(limit: usize) -> Self {
         let idle = RefCell::new(std::array::from_fn(|_| Vec::new()));
-        Self { shelf: Rc::new(Shelf { idle, idle_bytes: Cell::new(0), limit }) }
+        Self { shelf: Rc::new(Shelf { idle, idle_bytes: Cell::new(0), limit, made: Cell::new(0) }) }
     }
 
     /// A block of at least `length` bytes, or `None` where that is more than [`LARGEST`]. Its content is whatever an
@@ -58,13 +59,18 @@ impl Pool {
                 self.shelf.idle_bytes.set(self.shelf.idle_bytes.get().saturating_sub(memory.bytes.len()));
                 memory
             }
-            None => Rc::new(Memory {
-                bytes: vec![0; SMALLEST << class].into_boxed_slice(),
-                class,
-                home: Rc::downgrade(&self.shelf),
-            }),
+            None => {
+                self.shelf.made.set(self.shelf.made.get() + 1);
+                let bytes = vec![0; SMALLEST << class].into_boxed_slice();
+                Rc::new(Memory { bytes, class, home: Rc::downgrade(&self.shelf) })
+            }
         };
         Some(Block { memory: Some(memory) })
+    }
+
+    /// How many blocks were ever allocated; stands still in steady state.
+    pub fn made(&self) -> usize {
+        self.shelf.made.get()
     }
 
     /// Bytes that lie idle.
@@ -173,6 +179,9 @@ pub struct SensorId(pub u16);
 pub trait FrameSink {
     /// A frame of `sensor`. Takes what it needs by cloning; never waits.
     fn frame(&self, sensor: SensorId, frame: &Frame);
+
+    /// Whether anyone takes the frames of `sensor` at the moment.
+    fn wanted(&self, sensor: SensorId) -> bool;
 
     /// The sensor has no more frames at the moment: whoever must be woken is woken now, once for all of them.
     fn flush(&self);

@@ -76,6 +76,10 @@ impl FrameSink for Router {
         }
     }
 
+    fn wanted(&self, sensor: SensorId) -> bool {
+        self.routes.borrow().get(usize::from(sensor.0)).is_some_and(|routes| !routes.is_empty())
+    }
+
     fn flush(&self) {
         for inlet in self.active.borrow().iter() {
             inlet.flush();

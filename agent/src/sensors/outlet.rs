@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use sanderling_guest::frame::{FrameHeader, SENSOR};
 
 use super::Ports;
-use crate::frames::{Block, FrameSink, Pool, SensorId};
+use crate::frames::{Block, Pool, SensorId};
 
 /// What is reported of a sensor.
 #[derive(Debug, Default)]
@@ -68,6 +68,11 @@ impl Outlet {
         state.frames += 1;
         drop(state);
         self.ports.sink.frame(self.id, &frame);
+    }
+
+    /// Whether anyone takes the frames at the moment. Where making them costs something, it can be left out until then.
+    pub fn wanted(&self) -> bool {
+        self.ports.sink.wanted(self.id)
     }
 
     /// Nothing more follows at the moment: whoever takes the frames is woken now.

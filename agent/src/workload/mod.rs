@@ -12,10 +12,11 @@
 //!
 //! Limits: the tasks run in a [`tokio::task::LocalSet`], on one thread.
 
+mod exit;
 mod guard;
 pub mod inlet;
 mod instance;
-mod receive;
+mod life;
 mod shared;
 mod spawn;
 mod spec;
@@ -23,7 +24,6 @@ mod stats;
 pub mod supervise;
 mod worker;
 
-#[cfg(test)]
 pub mod fake;
 
 use std::{

@@ -1,0 +1,576 @@
+//! The entrance of a module: what is handed to its worker, what waits, what is dropped.
+//!
+//! Each input of the module is a lane with a policy. A lane hands a bounded number of frames to the worker through its
+//! ring; the rest waits here, and when too much waits, the oldest is dropped and counted. `latest`: one frame at work and one
+//! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring.
+//!
+//! Invariants: a frame is taken or dropped at once; nobody waits. Frames of a lane stay in order. The worker answers the
+//! frames in the order in which it got them; anything else is [`Broken`]. A worker that is being restarted loses what it was handed,
+//! which counts as dropped; what waits here waits on.
+//!
+//! Limits: frames that wait hold at most [`MOST_WAITING`] bytes for each lane, one frame apart.
+
+use std::{cell::RefCell, collections::VecDeque, sync::Arc, time::Duration};
+
+use sanderling_guest::frame::HEADER;
+use sanderling_protocol::{deployment::Policy, worker::ring::RingError};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::spec;
+use crate::{
+    clock::Clock,
+    frames::{Frame, Pool},
+};
+
+/// Memory that the waiting frames of one lane hold, in bytes.
+pub const MOST_WAITING: usize = 16 << 20;
+
+/// The way into a worker: its ring. Tests have a fake.
+pub trait Feed {
+    /// Hands a frame over. `true` where the worker sleeps: it must be woken, once for many frames.
+    ///
+    /// # Errors
+    /// As [`sanderling_protocol::worker::ring::Producer::push`].
+    fn push(&mut self, header: &[u8; HEADER], content: &[u8]) -> Result<bool, RingError>;
+
+    /// Wakes the worker.
+    fn wake(&mut self);
+
+    /// Asks the worker to leave, even out of a running guest.
+    fn interrupt(&mut self);
+}
+
+/// The worker breaks the contract: it is defective or hostile, and must be ended.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Broken {
+    /// It answered a frame that it was not given, or not in order.
+    #[error("the worker answered frame {seq}, which is not the one that it was given next")]
+    Answer {
+        /// The frame that it names.
+        seq: u64,
+    },
+    /// The counters of its ring contradict each other.
+    #[error("the worker wrote counters into its ring that contradict each other")]
+    Ring,
+}
+
+/// What is counted at the entrance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames that came too fast, or that a worker lost when it ended.
+    pub dropped: u64,
+    /// Frames that are larger than the ring takes.
+    pub oversize: u64,
+}
+
+/// The entrance of one module.
+pub struct Inlet {
+    sensors: Vec<String>,
+    state: RefCell<State>,
+    pool: Pool,
+    clock: Arc<dyn Clock>,
+    /// Told when frames are outstanding and nobody watches over them.
+    pub(super) unwatched: Notify,
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    feed: Option<Box<dyn Feed>>,
+    outstanding: VecDeque<Outstanding>,
+    progress: Duration,
+    counts: Counts,
+    watched: bool,
+    wake: bool,
+    broken: bool,
+    closed: bool,
+}
+
+struct Outstanding {
+    seq: u64,
+    lane: usize,
+    since: Duration,
+}
+
+struct Lane {
+    in_ring: usize,
+    most_in_ring: usize,
+    waiting: VecDeque<Frame>,
+    most_waiting: usize,
+    bytes: usize,
+    dropped: u32,
+}
+
+enum Handed {
+    Taken,
+    Later,
+    Never,
+}
+
+impl Inlet {
+    /// An entrance with one lane for each input. Nothing gets in before [`Inlet::open`].
+    pub fn new<'a>(inputs: impl IntoIterator<Item = (&'a str, Policy)>, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        let (sensors, lanes): (Vec<_>, Vec<_>) =
+            inputs.into_iter().map(|(sensor, policy)| (sensor.to_owned(), Lane::new(policy))).unzip();
+        let most = lanes.iter().map(|lane: &Lane| lane.most_in_ring).sum();
+        let state = State {
+            lanes,
+            feed: None,
+            outstanding: VecDeque::with_capacity(most),
+            progress: Duration::ZERO,
+            counts: Counts::default(),
+            watched: false,
+            wake: false,
+            broken: false,
+            closed: false,
+        };
+        Self { sensors, state: RefCell::new(state), pool, clock, unwatched: Notify::new() }
+    }
+
+    /// The sensors of its lanes, in order.
+    pub fn sensors(&self) -> impl Iterator<Item = &str> {
+        self.sensors.iter().map(String::as_str)
+    }
+
+    /// A frame for `lane`. Follow up with [`Inlet::flush`] when there are no more at the moment.
+    pub fn offer(&self, lane: usize, frame: &Frame) {
+        let now = self.clock.mono();
+        let mut state = self.state.borrow_mut();
+        if state.closed || state.lanes.get(lane).is_none() {
+            return;
+        }
+        match state.hand(lane, frame, now) {
+            Handed::Taken => {
+                if !state.watched {
+                    state.watched = true;
+                    self.unwatched.notify_one();
+                }
+            }
+            Handed::Later => state.wait(lane, frame.compact(&self.pool)),
+            Handed::Never => {}
+        }
+    }
+
+    /// Wakes the worker if it sleeps over frames.
+    pub fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        if std::mem::take(&mut state.wake)
+            && let Some(feed) = &mut state.feed
+        {
+            feed.wake();
+        }
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        self.state.borrow().counts
+    }
+
+    /// A worker takes frames from now on; those that wait go first.
+    pub fn open(&self, feed: Box<dyn Feed>) {
+        let now = self.clock.mono();
+        {
+            let mut state = self.state.borrow_mut();
+            state.feed = Some(feed);
+            state.progress = now;
+            state.broken = false;
+        }
+        self.pump();
+    }
+
+    /// The worker is over. Returns the frame that it had at hand, if any; that one and those behind it are lost.
+    pub fn shut(&self) -> Option<u64> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.feed = None;
+        state.wake = false;
+        let mut lost = state.outstanding.drain(..);
+        let at_hand = lost.next().map(|first| first.seq);
+        for frame in lost {
+            state.counts.dropped += 1;
+            if let Some(lane) = state.lanes.get_mut(frame.lane) {
+                lane.dropped = lane.dropped.saturating_add(1);
+            }
+        }
+        state.lanes.iter_mut().for_each(|lane| lane.in_ring = 0);
+        at_hand
+    }
+
+    /// Takes nothing any more, and lets go of what waits: the module is stopped or in quarantine.
+    pub fn close(&self) {
+        self.shut();
+        let mut state = self.state.borrow_mut();
+        state.closed = true;
+        for lane in &mut state.lanes {
+            lane.waiting.clear();
+            lane.bytes = 0;
+        }
+    }
+
+    /// Hands nothing more over, while the worker that has frames goes on; [`Inlet::close`] or [`Inlet::reopen`] follows.
+    pub(super) fn hold(&self) {
+        self.state.borrow_mut().closed = true;
+    }
+
+    /// Asks the worker to leave, even out of a running guest.
+    pub(super) fn interrupt(&self) {
+        if let Some(feed) = &mut self.state.borrow_mut().feed {
+            feed.interrupt();
+        }
+    }
+
+    /// Takes frames again after [`Inlet::close`].
+    pub fn reopen(&self) {
+        self.state.borrow_mut().closed = false;
+    }
+
+    /// The worker has answered the frame `seq`. Follow up with [`Inlet::pump`] when there are no more answers at the moment.
+    ///
+    /// # Errors
+    /// [`Broken`] where it is not the frame that was to be answered next.
+    pub fn answered(&self, seq: u64, now: Duration) -> Result<(), Broken> {
+        let mut state = self.state.borrow_mut();
+        let Some(first) = state.outstanding.front().filter(|first| first.seq == seq) else {
+            return Err(Broken::Answer { seq });
+        };
+        let lane = first.lane;
+        state.outstanding.pop_front();
+        state.progress = now;
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.in_ring = lane.in_ring.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Hands over what waits, as far as there is room, and wakes the worker.
+    pub fn pump(&self) {
+        let now = self.clock.mono();
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            return;
+        }
+        let mut taken = false;
+        for lane in 0..state.lanes.len() {
+            while let Some(frame) = state.lanes.get(lane).and_then(|lane| lane.waiting.front()).cloned() {
+                match state.hand_next(lane, &frame, now) {
+                    Handed::Later => break,
+                    Handed::Taken => taken = true,
+                    Handed::Never => {}
+                }
+                if let Some(lane) = state.lanes.get_mut(lane) {
+                    lane.pop();
+                }
+            }
+        }
+        if taken && !state.watched {
+            state.watched = true;
+            self.unwatched.notify_one();
+        }
+        drop(state);
+        self.flush();
+    }
+
+    /// Since when the worker has made no progress with the frame at hand, and which that is. `None` while it has none; then
+    /// `unwatched` tells when that changes.
+    pub(super) fn stuck_since(&self) -> Option<(Duration, u64)> {
+        let mut state = self.state.borrow_mut();
+        let Some(first) = state.outstanding.front() else {
+            state.watched = false;
+            return None;
+        };
+        Some((state.progress.max(first.since), first.seq))
+    }
+
+    /// Whether the worker has damaged its ring.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.borrow().broken
+    }
+}
+
+impl State {
+    /// Hands over a frame that came just now: not before those that wait.
+    fn hand(&mut self, lane: usize, frame: &Frame, now: Duration) -> Handed {
+        match self.lanes.get(lane) {
+            Some(lane) if !lane.waiting.is_empty() => Handed::Later,
+            _ => self.hand_next(lane, frame, now),
+        }
+    }
+
+    fn hand_next(&mut self, index: usize, frame: &Frame, now: Duration) -> Handed {
+        let (Some(lane), Some(feed)) = (self.lanes.get_mut(index), &mut self.feed) else { return Handed::Later };
+        if lane.in_ring >= lane.most_in_ring || self.broken {
+            return Handed::Later;
+        }
+        let mut header = frame.header;
+        header.dropped = lane.dropped;
+        match feed.push(&header.to_bytes(), frame.content()) {
+            Ok(wake) => {
+                lane.dropped = 0;
+                lane.in_ring += 1;
+                self.wake |= wake;
+                self.outstanding.push_back(Outstanding { seq: header.seq, lane: index, since: now });
+                Handed::Taken
+            }
+            Err(RingError::Full) => Handed::Later,
+            Err(RingError::TooLarge { .. }) => {
+                self.counts.oversize += 1;
+                lane.dropped = lane.dropped.saturating_add(1);
+                Handed::Never
+            }
+            Err(RingError::Corrupt | RingError::Memory { .. }) => {
+                self.broken = true;
+                Handed::Later
+            }
+        }
+    }
+
+    fn wait(&mut self, lane: usize, frame: Frame) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let held = frame.held();
+        while lane.waiting.len() >= lane.most_waiting
+            || (lane.bytes.saturating_add(held) > MOST_WAITING && !lane.waiting.is_empty())
+        {
+            lane.pop();
+            lane.dropped = lane.dropped.saturating_add(1);
+            self.counts.dropped += 1;
+        }
+        lane.bytes += held;
+        lane.waiting.push_back(frame);
+    }
+}
+
+impl Lane {
+    fn new(policy: Policy) -> Self {
+        let most_waiting = spec::waiting(policy).max(1);
+        Self {
+            in_ring: 0,
+            most_in_ring: spec::in_ring(policy),
+            waiting: VecDeque::with_capacity(most_waiting),
+            most_waiting,
+            bytes: 0,
+            dropped: 0,
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(frame) = self.waiting.pop_front() {
+            self.bytes = self.bytes.saturating_sub(frame.held());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{clock::FakeClock, workload::fake::FakeFeed};
+    use sanderling_guest::frame::FrameHeader;
+
+    struct Bench {
+        pool: Pool,
+        clock: Arc<FakeClock>,
+        inlet: Inlet,
+        feed: FakeFeed,
+    }
+
+    fn bench(policies: &[Policy]) -> Bench {
+        let (pool, clock) = (Pool::new(1 << 20), Arc::new(FakeClock::default()));
+        let inlet = Inlet::new(policies.iter().map(|policy| ("cam0", *policy)), pool.clone(), clock.clone());
+        Bench { pool, clock, inlet, feed: FakeFeed::new(1000, 1 << 20) }
+    }
+
+    impl Bench {
+        fn frame(&self, seq: u64, length: usize) -> Frame {
+            let block = self.pool.take(length).unwrap();
+            block.frame(FrameHeader { seq, ..FrameHeader::new("cam0", 0) }, 0, length).unwrap()
+        }
+
+        fn open(&self) {
+            self.inlet.open(Box::new(self.feed.clone()));
+        }
+
+        fn offer(&self, seqs: impl IntoIterator<Item = u64>) {
+            seqs.into_iter().for_each(|seq| self.inlet.offer(0, &self.frame(seq, 64)));
+        }
+
+        fn answer(&self, seq: u64) {
+            self.inlet.answered(seq, self.clock.mono()).unwrap();
+            self.feed.release(1);
+            self.inlet.pump();
+        }
+    }
+
+    #[test]
+    fn latest_hands_over_one_frame_and_replaces_the_one_that_waits() {
+        let bench = bench(&[Policy::Latest]);
+        bench.open();
+        bench.offer(1..=5);
+        assert_eq!(bench.feed.seqs(), [1]);
+        bench.answer(1);
+        assert_eq!(bench.feed.seqs(), [1, 5]);
+        assert_eq!(bench.feed.dropped(), [0, 3]);
+        assert_eq!(bench.inlet.counts().dropped, 3);
+        bench.answer(5);
+        bench.offer([6]);
+        assert_eq!(bench.feed.dropped(), [0, 3, 0]);
+    }
+
+    #[test]
+    fn queue_keeps_order_and_drops_the_oldest_that_waits() {
+        let bench = bench(&[Policy::Queue(4)]);
+        bench.open();
+        bench.offer(1..=7);
+        // One at work and four waiting, two of them in the ring.
+        assert_eq!(bench.feed.seqs(), [1, 2, 3]);
+        assert_eq!(bench.inlet.counts().dropped, 2);
+        for seq in [1, 2, 3, 6, 7] {
+            bench.answer(seq);
+        }
+        assert_eq!(bench.feed.seqs(), [1, 2, 3, 6, 7]);
+        assert_eq!(bench.feed.dropped(), [0, 0, 0, 2, 0]);
+    }
+
+    #[test]
+    fn frames_wait_for_a_ring_that_is_full() {
+        let mut bench = bench(&[Policy::Queue(100)]);
+        bench.feed = FakeFeed::new(2, 1 << 20);
+        bench.open();
+        bench.offer(1..=4);
+        assert_eq!(bench.feed.seqs(), [1, 2]);
+        bench.answer(1);
+        assert_eq!(bench.feed.seqs(), [1, 2, 3]);
+        assert_eq!(bench.inlet.counts(), Counts::default());
+    }
+
+    #[test]
+    fn frames_wait_for_a_worker_that_starts() {
+        let bench = bench(&[Policy::Latest]);
+        bench.offer([1, 2]);
+        bench.open();
+        assert_eq!(bench.feed.seqs(), [2]);
+        assert_eq!(bench.feed.wakes(), 1);
+    }
+
+    #[test]
+    fn a_frame_that_never_fits_is_counted_and_stands_in_nobodys_way() {
+        let mut bench = bench(&[Policy::Queue(10)]);
+        bench.feed = FakeFeed::new(10, 1000);
+        bench.open();
+        bench.inlet.offer(0, &bench.frame(1, 2000));
+        bench.offer([2]);
+        assert_eq!(bench.feed.seqs(), [2]);
+        assert_eq!(bench.feed.dropped(), [1]);
+        assert_eq!(bench.inlet.counts(), Counts { dropped: 0, oversize: 1 });
+    }
+
+    #[test]
+    fn lanes_do_not_take_each_others_room() {
+        let bench = bench(&[Policy::Latest, Policy::Latest]);
+        bench.open();
+        bench.offer([1, 2]);
+        bench.inlet.offer(1, &bench.frame(1, 64));
+        assert_eq!(bench.feed.seqs(), [1, 1]);
+        bench.inlet.offer(2, &bench.frame(1, 64));
+        assert_eq!(bench.feed.seqs().len(), 2, "there is no third lane");
+    }
+
+    #[test]
+    fn wakes_a_sleeping_worker_once_for_many_frames() {
+        let bench = bench(&[Policy::Queue(100)]);
+        bench.open();
+        bench.offer(1..=10);
+        assert_eq!(bench.feed.wakes(), 0);
+        bench.inlet.flush();
+        bench.inlet.flush();
+        assert_eq!(bench.feed.wakes(), 1);
+    }
+
+    #[test]
+    fn answers_out_of_order_are_a_breach() {
+        let bench = bench(&[Policy::Queue(10)]);
+        bench.open();
+        assert_eq!(bench.inlet.answered(1, Duration::ZERO), Err(Broken::Answer { seq: 1 }));
+        bench.offer([1, 2]);
+        assert_eq!(bench.inlet.answered(2, Duration::ZERO), Err(Broken::Answer { seq: 2 }));
+        assert_eq!(bench.inlet.answered(1, Duration::ZERO), Ok(()));
+        assert_eq!(bench.inlet.answered(1, Duration::ZERO), Err(Broken::Answer { seq: 1 }));
+    }
+
+    #[test]
+    fn a_damaged_ring_is_told_and_used_no_more() {
+        let bench = bench(&[Policy::Queue(10)]);
+        bench.open();
+        bench.feed.corrupt();
+        bench.offer([1]);
+        assert!(bench.inlet.is_broken());
+    }
+
+    #[test]
+    fn progress_counts_from_the_last_answer_or_the_oldest_submission() {
+        let bench = bench(&[Policy::Queue(10)]);
+        let ms = Duration::from_millis;
+        bench.open();
+        assert_eq!(bench.inlet.stuck_since(), None);
+        bench.clock.advance(ms(10));
+        bench.offer([1, 2]);
+        bench.clock.advance(ms(10));
+        assert_eq!(bench.inlet.stuck_since(), Some((ms(10), 1)));
+        bench.answer(1);
+        assert_eq!(bench.inlet.stuck_since(), Some((ms(20), 2)));
+        bench.answer(2);
+        assert_eq!(bench.inlet.stuck_since(), None);
+    }
+
+    #[tokio::test]
+    async fn tells_when_frames_are_outstanding_and_nobody_watches() {
+        let bench = bench(&[Policy::Queue(10)]);
+        bench.open();
+        bench.offer([1]);
+        bench.inlet.unwatched.notified().await;
+        bench.offer([2]);
+        let again = tokio::time::timeout(Duration::ZERO, bench.inlet.unwatched.notified()).await;
+        assert!(again.is_err(), "told twice while watched");
+        bench.answer(1);
+        bench.answer(2);
+        assert_eq!(bench.inlet.stuck_since(), None);
+        bench.offer([3]);
+        bench.inlet.unwatched.notified().await;
+    }
+
+    #[test]
+    fn what_a_worker_loses_counts_as_dropped_but_for_the_frame_at_hand() {
+        let bench = bench(&[Policy::Queue(4)]);
+        bench.open();
+        bench.offer(1..=4);
+        assert_eq!(bench.inlet.shut(), Some(1));
+        assert_eq!(bench.inlet.counts().dropped, 2);
+        bench.open();
+        assert_eq!(bench.feed.seqs(), [1, 2, 3, 4]);
+        assert_eq!(bench.feed.dropped().last(), Some(&2));
+        assert_eq!(bench.inlet.shut(), Some(4));
+    }
+
+    #[test]
+    fn a_closed_inlet_holds_no_memory() {
+        let bench = bench(&[Policy::Queue(4)]);
+        bench.offer(1..=4);
+        bench.inlet.close();
+        bench.offer(5..=9);
+        let idle = bench.pool.idle_bytes();
+        assert!(idle > 0);
+        bench.inlet.reopen();
+        bench.open();
+        assert!(bench.feed.seqs().is_empty());
+        bench.offer([10]);
+        assert_eq!(bench.feed.seqs(), [10]);
+    }
+
+    #[test]
+    fn waiting_frames_are_bounded_in_bytes() {
+        let bench = bench(&[Policy::Queue(4096)]);
+        for seq in 0..40 {
+            bench.inlet.offer(0, &bench.frame(seq, 1 << 20));
+        }
+        assert_eq!(bench.inlet.counts().dropped, 24);
+    }
+}

@@ -1,0 +1,259 @@
+//! One module of a generation: its worker, again and again, until it is stopped.
+//!
+//! A task ([`run`]) owns the worker. It carries out what [`supervise`](super::supervise) decides, and while a worker lives
+//! ([`life`](super::life)), hears what it says.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use sanderling_protocol::{
+    reported::{ModuleReport, ModuleState},
+    worker::Fault,
+};
+use tokio::sync::{Notify, mpsc};
+
+use super::{
+    Happened, ModuleProgress, ModuleSpec, Options, Ports, WorkloadEvent,
+    inlet::Inlet,
+    life::{self, End},
+    stats::FrameTimes,
+    supervise::{Effect, Event, Supervision},
+};
+
+/// What someone asks of a module's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// End it.
+    Stop,
+    /// Start it anew.
+    Restart,
+}
+
+/// What is counted of a module.
+pub(super) struct Tally {
+    pub(super) frames: u64,
+    pub(super) faults: u64,
+    pub(super) unreadable: u64,
+    pub(super) times: FrameTimes,
+    pub(super) denied: Vec<String>,
+    pub(super) pid: Option<u32>,
+    fault: Option<Fault>,
+    state: ModuleState,
+    since: i64,
+    restarts: u64,
+}
+
+/// One module of a generation.
+pub(super) struct Instance {
+    pub(super) generation: u64,
+    pub(super) name: Rc<str>,
+    pub(super) spec: ModuleSpec,
+    pub(super) options: Rc<Options>,
+    pub(super) ports: Ports,
+    pub(super) inlet: Rc<Inlet>,
+    pub(super) tally: RefCell<Tally>,
+    events: mpsc::UnboundedSender<WorkloadEvent>,
+    asked: Cell<Option<Ask>>,
+    asks: Notify,
+}
+
+impl Instance {
+    /// A module that does not run yet.
+    pub(super) fn new(
+        generation: u64,
+        spec: ModuleSpec,
+        options: Rc<Options>,
+        ports: Ports,
+        events: mpsc::UnboundedSender<WorkloadEvent>,
+    ) -> Rc<Self> {
+        let inputs = spec.module.input.iter().map(|input| (input.sensor.as_str(), input.policy));
+        let inlet = Rc::new(Inlet::new(inputs, ports.pool.clone(), ports.clock.clone()));
+        let tally = Tally {
+            frames: 0,
+            faults: 0,
+            unreadable: 0,
+            times: FrameTimes::new(),
+            denied: Vec::new(),
+            pid: None,
+            fault: None,
+            state: ModuleState::Starting,
+            since: ports.clock.wall(),
+            restarts: 0,
+        };
+        Rc::new(Self {
+            generation,
+            name: spec.module.name.as_str().into(),
+            spec,
+            options,
+            ports,
+            inlet,
+            tally: RefCell::new(tally),
+            events,
+            asked: Cell::new(None),
+            asks: Notify::new(),
+        })
+    }
+
+    /// Its name in the deployment.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its entrance.
+    pub(super) fn inlet(&self) -> &Rc<Inlet> {
+        &self.inlet
+    }
+
+    /// Asks its task for something. To stop is not taken back.
+    pub(super) fn ask(&self, ask: Ask) {
+        if self.asked.get() != Some(Ask::Stop) {
+            self.asked.set(Some(ask));
+        }
+        self.asks.notify_one();
+    }
+
+    /// What is asked of the task, once it is. May be dropped at any time; nothing is lost.
+    pub(super) async fn asked(&self) -> Ask {
+        loop {
+            if let Some(ask) = self.asked.get() {
+                return ask;
+            }
+            self.asks.notified().await;
+        }
+    }
+
+    /// Monotonic time.
+    pub(super) fn now(&self) -> Duration {
+        self.ports.clock.mono()
+    }
+
+    /// Tells what happened.
+    pub(super) fn tell(&self, what: Happened) {
+        // Nobody listens when the agent ends.
+        let _ = self.events.send(WorkloadEvent { generation: self.generation, module: self.name.clone(), what });
+    }
+
+    /// The module as it is reported.
+    pub(super) fn report(&self) -> ModuleReport {
+        let tally = self.tally.borrow();
+        let counts = self.inlet.counts();
+        let (frame_us_p50, frame_us_p99) = tally.times.p50_p99();
+        ModuleReport {
+            name: self.name.to_string(),
+            artifact: self.spec.wasm.sha256,
+            state: tally.state,
+            since: tally.since,
+            restarts: tally.restarts,
+            frames: tally.frames,
+            dropped: counts.dropped,
+            unreadable: tally.unreadable.saturating_add(counts.oversize),
+            frame_us_p50,
+            frame_us_p99,
+            denied: tally.denied.clone(),
+            pid: tally.pid,
+            fault: tally.fault.clone(),
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> ModuleProgress {
+        let tally = self.tally.borrow();
+        ModuleProgress { name: self.name.clone(), state: tally.state, frames: tally.frames, faults: tally.faults }
+    }
+
+    fn show(&self, supervision: &Supervision) {
+        let mut tally = self.tally.borrow_mut();
+        if tally.state != supervision.state() {
+            tally.state = supervision.state();
+            tally.since = self.ports.clock.wall();
+        }
+        tally.restarts = supervision.restarts();
+    }
+}
+
+/// The task of a module: returns when it was stopped.
+pub(super) async fn run(instance: Rc<Instance>) {
+    let (mut supervision, mut effect) = Supervision::new(instance.spec.module.restart);
+    loop {
+        instance.show(&supervision);
+        let event = match effect {
+            Effect::Launch => launch(&instance, &mut supervision).await,
+            Effect::Wait(until) => pause(&instance, until).await,
+            Effect::Rest if supervision.state() == ModuleState::Stopped => break,
+            Effect::Rest => event_of(instance.asked().await),
+        };
+        if event == Event::Restart {
+            instance.asked.set(None);
+            instance.inlet.reopen();
+        }
+        match supervision.step(event, instance.now()) {
+            Ok((next, wanted)) => (supervision, effect) = (next, wanted),
+            // Cannot be by the construction of this loop; a module that got lost is better at rest than gone.
+            Err(illegal) => {
+                tracing::error!(module = instance.name(), "{illegal}");
+                effect = Effect::Rest;
+            }
+        }
+        if event == Event::Faulted {
+            instance.show(&supervision);
+            faulted(&instance, &supervision);
+        }
+    }
+    instance.inlet.close();
+    instance.tell(Happened::Stopped);
+}
+
+/// Runs one worker from its start to its end.
+async fn launch(instance: &Rc<Instance>, supervision: &mut Supervision) -> Event {
+    let end = life::live(instance, |now| {
+        if let Ok((next, _)) = supervision.step(Event::Running, now) {
+            *supervision = next;
+            instance.show(supervision);
+        }
+    })
+    .await;
+    instance.tally.borrow_mut().pid = None;
+    match end {
+        End::Asked(ask) => event_of(ask),
+        End::Fault(mut fault) => {
+            let at_hand = instance.inlet.shut();
+            fault.seq = fault.seq.or(at_hand);
+            instance.tally.borrow_mut().fault = Some(fault);
+            Event::Faulted
+        }
+    }
+}
+
+fn faulted(instance: &Instance, supervision: &Supervision) {
+    let quarantined = supervision.state() == ModuleState::Quarantined;
+    if quarantined {
+        instance.inlet.close();
+    }
+    let fault = {
+        let mut tally = instance.tally.borrow_mut();
+        tally.faults += 1;
+        tally.fault.clone()
+    };
+    if let Some(fault) = fault {
+        tracing::warn!(module = instance.name(), quarantined, "{fault}");
+        instance.tell(Happened::Fault { fault, quarantined });
+    }
+}
+
+async fn pause(instance: &Instance, until: Duration) -> Event {
+    let rest = until.saturating_sub(instance.now());
+    tokio::select! {
+        ask = instance.asked() => event_of(ask),
+        () = tokio::time::sleep(rest) => Event::Due,
+    }
+}
+
+fn event_of(ask: Ask) -> Event {
+    match ask {
+        Ask::Stop => Event::Stop,
+        Ask::Restart => Event::Restart,
+    }
+}

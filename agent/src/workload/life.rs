@@ -1,0 +1,331 @@
+//! The life of one worker: loaded, begun, fed, ended.
+//!
+//! Invariants: a worker that is silent for longer than it may be is killed, by this side's clock. Its socket is read
+//! once more before that, so that a supervisor which was held up itself does not blame the worker.
+
+use std::{rc::Rc, time::Duration};
+
+use sanderling_protocol::{
+    deployment::Grant,
+    worker::{Fault, FaultCode, FromWorker, Inbox, ToWorker},
+};
+
+use super::{
+    Happened, exit,
+    guard::Bucket,
+    instance::{Ask, Instance},
+    worker::{Received, Worker},
+};
+
+/// Lines that a guest may log a second, as this side sees it.
+const LOG_PER_S: u32 = 100;
+/// Host functions that are remembered as denied.
+const MOST_DENIED: usize = 32;
+/// How often the number of frames is told.
+const TELL_FRAMES: Duration = Duration::from_secs(1);
+/// A worker that has said its last word ends within this time, or is killed.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// How a life ends.
+pub(super) enum End {
+    /// Someone asked for it.
+    Asked(Ask),
+    /// By itself.
+    Fault(Fault),
+}
+
+/// What a worker says that changes its life.
+enum Turn {
+    None,
+    Running,
+    Fault(Fault),
+    Stopped,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting { due: Duration },
+    Running,
+    Stopping { ask: Ask, due: Duration, interrupted: bool },
+}
+
+struct Life<'a> {
+    instance: &'a Rc<Instance>,
+    phase: Phase,
+    lines: Bucket,
+    records: Bucket,
+    told: Duration,
+}
+
+/// Starts a worker and stays with it to its end. `running` is called when its start function has returned.
+pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration)) -> End {
+    let mut worker = match Worker::start(&instance.spec, &instance.options, &*instance.ports.blobs) {
+        Ok(worker) => worker,
+        Err(fault) => return End::Fault(fault),
+    };
+    instance.tally.borrow_mut().pid = Some(worker.pid());
+    let ready = tokio::select! {
+        ready = worker.ready(instance.options.load) => ready,
+        ask = instance.asked() => {
+            worker.stop(instance.options.stop).await;
+            return End::Asked(ask);
+        }
+    };
+    match ready {
+        Ok(ready) => instance.tell(Happened::Ready(ready)),
+        Err(fault) => return End::Fault(fault),
+    }
+    worker.say(&ToWorker::Begin);
+    let now = instance.now();
+    let mut life = Life {
+        instance,
+        phase: Phase::Starting { due: now + instance.options.start },
+        lines: Bucket::new(LOG_PER_S, now),
+        records: Bucket::new(instance.spec.module.limits.emit_per_s.saturating_mul(2), now),
+        told: Duration::ZERO,
+    };
+    let end = life.lead(&mut worker, running).await;
+    if let End::Asked(_) = end {
+        worker.leave(LEAVE).await;
+        instance.inlet.shut();
+    }
+    end
+}
+
+impl Life<'_> {
+    async fn lead(&mut self, worker: &mut Worker, mut running: impl FnMut(Duration)) -> End {
+        loop {
+            let received = tokio::select! {
+                received = worker.receive() => Some(received),
+                ask = self.instance.asked(), if !self.is_stopping() => {
+                    self.stop(worker, ask);
+                    None
+                }
+                () = self.watch() => match worker.try_receive() {
+                    Some(received) => Some(received),
+                    None => match self.silent(worker) {
+                        Some(end) => return end,
+                        None => None,
+                    },
+                },
+            };
+            if let Some(end) = self.hear(worker, received, &mut running).await {
+                return end;
+            }
+        }
+    }
+
+    /// Takes what was received; `Some` where the life is over.
+    async fn hear(
+        &mut self,
+        worker: &mut Worker,
+        received: Option<Received>,
+        running: &mut impl FnMut(Duration),
+    ) -> Option<End> {
+        let now = self.instance.now();
+        match received {
+            None => return None,
+            Some(Received::End) => {
+                return Some(match self.phase {
+                    Phase::Stopping { ask, .. } => End::Asked(ask),
+                    _ => End::Fault(worker.crashed().await),
+                });
+            }
+            Some(Received::Bytes) => {}
+        }
+        loop {
+            match self.next(worker.inbox(), now) {
+                Ok(None) => break,
+                Ok(Some(Turn::None)) => {}
+                Ok(Some(Turn::Running)) => {
+                    if !matches!(self.phase, Phase::Stopping { .. }) {
+                        self.begin(worker);
+                        running(now);
+                        self.instance.tell(Happened::Running);
+                    }
+                }
+                Ok(Some(Turn::Stopped)) => {
+                    return Some(match self.phase {
+                        Phase::Stopping { ask, .. } => End::Asked(ask),
+                        _ => End::Fault(worker.out_of_turn()),
+                    });
+                }
+                Ok(Some(Turn::Fault(fault))) => {
+                    worker.leave(LEAVE).await;
+                    return Some(match self.phase {
+                        Phase::Stopping { ask, .. } => End::Asked(ask),
+                        _ => End::Fault(exit::bounded(fault)),
+                    });
+                }
+                Err(breach) => return Some(End::Fault(worker.breach(&breach))),
+            }
+        }
+        self.instance.inlet.pump();
+        self.tell_frames(now);
+        if self.instance.inlet.is_broken() {
+            return Some(End::Fault(worker.breach("counters in its ring that contradict each other")));
+        }
+        None
+    }
+
+    /// Takes one message; `None` where there is no whole one.
+    fn next(&mut self, inbox: &mut Inbox, now: Duration) -> Result<Option<Turn>, String> {
+        let Some(message) = inbox.next().map_err(|error| error.to_string())? else { return Ok(None) };
+        let instance = self.instance;
+        match FromWorker::decode(message).map_err(|error| error.to_string())? {
+            FromWorker::FrameDone(done) => {
+                instance.inlet.answered(done.seq, now).map_err(|error| error.to_string())?;
+                let mut tally = instance.tally.borrow_mut();
+                tally.frames += 1;
+                tally.times.add(done.took_ns);
+            }
+            FromWorker::Emit { seq, channel, payload } => self.emit(channel, seq, payload, now)?,
+            FromWorker::FrameRefused { seq, why } => {
+                instance.inlet.answered(seq, now).map_err(|error| error.to_string())?;
+                let mut tally = instance.tally.borrow_mut();
+                tally.unreadable += 1;
+                // A sensor that gives nothing else must not fill the log.
+                if tally.unreadable.is_power_of_two() {
+                    let (why, unreadable) = (exit::clip(why, 256), tally.unreadable);
+                    tracing::warn!(module = instance.name(), seq, unreadable, "a frame could not be given: {why}");
+                }
+            }
+            FromWorker::Log { level, text } => self.log(level, text, now),
+            FromWorker::Denied { function } => self.denied(function),
+            FromWorker::Running => {
+                return match self.phase {
+                    Phase::Running => Err("it says twice that it runs".into()),
+                    _ => Ok(Some(Turn::Running)),
+                };
+            }
+            FromWorker::Fault(fault) => return Ok(Some(Turn::Fault(fault))),
+            FromWorker::Stopped => return Ok(Some(Turn::Stopped)),
+            FromWorker::Ready(_) => return Err("it says twice that it is ready".into()),
+        }
+        Ok(Some(Turn::None))
+    }
+
+    fn emit(&mut self, channel: &str, seq: u64, payload: &[u8], now: Duration) -> Result<(), String> {
+        let granted = |grant: &Grant| matches!(grant, Grant::Emit(granted) if granted == channel);
+        if !self.instance.spec.module.grants.iter().any(granted) {
+            return Err(format!("a record on channel {:?}, which is not granted", exit::clip(channel, 64)));
+        }
+        if self.records.take(now) {
+            self.instance.ports.records.borrow_mut().record(self.instance.name(), channel, seq, payload);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, level: u8, text: &str, now: Duration) {
+        if self.lines.take(now) {
+            let refused = self.lines.refused();
+            let mut records = self.instance.ports.records.borrow_mut();
+            if refused > 0 {
+                records.log(self.instance.name(), 1, &format!("{refused} lines were left out: too many a second"));
+            }
+            let line = exit::clip(text, sanderling_protocol::worker::MAX_LOG_LINE);
+            records.log(self.instance.name(), level, &line);
+        }
+    }
+
+    fn denied(&self, function: &str) {
+        let function = exit::clip(function, 64);
+        let mut tally = self.instance.tally.borrow_mut();
+        if tally.denied.len() >= MOST_DENIED || tally.denied.contains(&function) {
+            return;
+        }
+        tally.denied.push(function.clone());
+        drop(tally);
+        self.instance.tell(Happened::Denied { function });
+    }
+
+    fn begin(&mut self, worker: &mut Worker) {
+        self.phase = Phase::Running;
+        if let Some(feed) = worker.feed() {
+            self.instance.inlet.open(feed);
+        }
+    }
+
+    fn tell_frames(&mut self, now: Duration) {
+        let total = self.instance.tally.borrow().frames;
+        if total > 0 && (self.told.is_zero() || now.saturating_sub(self.told) >= TELL_FRAMES) {
+            self.told = now.max(Duration::from_nanos(1));
+            self.instance.tell(Happened::Frames { total });
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping { .. })
+    }
+
+    fn stop(&mut self, worker: &Worker, ask: Ask) {
+        self.instance.inlet.hold();
+        worker.say(&ToWorker::Stop);
+        let due = self.instance.now() + self.instance.options.stop / 2;
+        self.phase = Phase::Stopping { ask, due, interrupted: false };
+    }
+
+    /// Returns when the worker may have been silent for too long.
+    async fn watch(&self) {
+        let due = loop {
+            match self.due() {
+                Some(due) => break due,
+                None => self.instance.inlet.unwatched.notified().await,
+            }
+        };
+        tokio::time::sleep(due.saturating_sub(self.instance.now())).await;
+    }
+
+    /// When the worker will have been silent for too long; `None` while it has nothing to do.
+    fn due(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Starting { due } | Phase::Stopping { due, .. } => Some(due),
+            Phase::Running => self.instance.inlet.stuck_since().map(|(since, _)| since + self.patience()),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let deadline = Duration::from_millis(u64::from(self.instance.spec.module.limits.deadline_ms));
+        deadline + self.instance.options.slack
+    }
+
+    /// The worker has nothing to say. Ends it where it should have; `None` where it has time left.
+    fn silent(&mut self, worker: &mut Worker) -> Option<End> {
+        let now = self.instance.now();
+        if self.due().is_none_or(|due| now < due) {
+            return None;
+        }
+        match self.phase {
+            Phase::Starting { .. } => Some(End::Fault(worker.killed(Fault::new(
+                FaultCode::Deadline,
+                format!(
+                    "the start function did not return within {} s; the worker was killed",
+                    self.instance.options.start.as_secs()
+                ),
+            )))),
+            Phase::Running => {
+                let (since, seq) = self.instance.inlet.stuck_since()?;
+                let fault = Fault::new(
+                    FaultCode::Deadline,
+                    format!(
+                        "no progress for {} ms, and `deadline_ms` is {}; the worker was killed. Look for native work (a \
+                         model) that does not end in time, or raise `deadline_ms`",
+                        now.saturating_sub(since).as_millis(),
+                        self.instance.spec.module.limits.deadline_ms
+                    ),
+                );
+                Some(End::Fault(worker.killed(Fault { seq: Some(seq), ..fault })))
+            }
+            Phase::Stopping { ask, interrupted: false, .. } => {
+                self.instance.inlet.interrupt();
+                let due = now + self.instance.options.stop / 2;
+                self.phase = Phase::Stopping { ask, due, interrupted: true };
+                None
+            }
+            Phase::Stopping { ask, interrupted: true, .. } => {
+                worker.killed(Fault::new(FaultCode::Deadline, "it did not stop when asked"));
+                Some(End::Asked(ask))
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One running worker process: its socket, its ring, its end.
+//!
+//! Purpose: everything that is said to a worker and heard from it passes here; what it means is decided by
+//! [`super::instance`].
+//!
+//! Invariants: nothing here waits for the worker without a bound. A worker that is dropped is killed.
+//!
+//! Failure modes: each ends in a [`Fault`] that says what happened.
+
+use std::{
+    cell::RefCell,
+    io,
+    os::{fd::AsFd, unix::net::UnixStream as StdStream},
+    process::ExitStatus,
+    rc::Rc,
+    time::Duration,
+};
+
+use sanderling_guest::frame::HEADER;
+use sanderling_protocol::worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker, WireError, ring::RingError};
+use tokio::{
+    net::{UnixStream, unix::pipe},
+    time::timeout,
+};
+
+use super::{
+    Blobs, ModuleSpec, Options, exit,
+    inlet::Feed,
+    shared::FrameRing,
+    spawn::{self, Process},
+};
+
+/// A worker that has closed its socket ends within this time, or is killed.
+const LEAVE: Duration = Duration::from_millis(500);
+/// The last that is kept of what a worker writes to standard error, in bytes.
+const LAST_WORDS: usize = 1024;
+
+/// A worker process.
+pub(super) struct Worker {
+    process: Process,
+    line: Rc<Line>,
+    inbox: Inbox,
+    ring: Option<FrameRing>,
+    errors: Option<pipe::Receiver>,
+    last_words: Vec<u8>,
+}
+
+/// What came from a worker's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Bytes, to be taken as messages.
+    Bytes,
+    /// The worker has closed it.
+    End,
+}
+
+impl Worker {
+    /// Starts a worker for a module, and tells it what to load.
+    ///
+    /// # Errors
+    /// A fault of code `init` where a blob cannot be opened or the process not be started.
+    pub(super) fn start(spec: &ModuleSpec, options: &Options, blobs: &dyn Blobs) -> Result<Self, Fault> {
+        let failed = |what: String, error: io::Error| Fault::new(FaultCode::Init, format!("{what}: {error}"));
+        let blob = |what: &str, blob: &sanderling_protocol::worker::Blob| {
+            let opened = blobs.open(&blob.sha256);
+            opened.map_err(|error| failed(format!("{what} ({}) cannot be read", blob.sha256.short()), error))
+        };
+        let mut files = vec![blob("the module", &spec.wasm)?];
+        for model in &spec.models {
+            files.push(blob(&format!("model {:?}", model.name), &model.blob)?);
+        }
+        let no_worker = |error| failed(format!("the worker {} cannot be started", options.program.display()), error);
+        let (ours, theirs) = StdStream::pair().map_err(no_worker)?;
+        ours.set_nonblocking(true).map_err(no_worker)?;
+        let (ring, memory) = FrameRing::create(spec.ring_bytes).map_err(no_worker)?;
+        let mut inherited = vec![theirs.as_fd(), memory.as_fd()];
+        inherited.extend(files.iter().map(AsFd::as_fd));
+        let (process, errors) = spawn::spawn(&options.program, &inherited).map_err(no_worker)?;
+        let line = Line { stream: UnixStream::from_std(ours).map_err(no_worker)?, unsent: RefCell::default() };
+        line.say(&ToWorker::Start(Box::new(spec.start())));
+        Ok(Self {
+            process,
+            line: Rc::new(line),
+            inbox: Inbox::default(),
+            ring: Some(ring),
+            errors: Some(errors),
+            last_words: Vec::new(),
+        })
+    }
+
+    /// The process's id.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until the guest is loaded.
+    ///
+    /// # Errors
+    /// The worker's own fault; `init` where it takes longer than `limit`; `crash` where it ends or says something else.
+    pub(super) async fn ready(&mut self, limit: Duration) -> Result<Ready, Fault> {
+        match timeout(limit, self.first_words()).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(self.crashed().await),
+            Err(_) => Err(self.killed(Fault::new(
+                FaultCode::Init,
+                format!(
+                    "the module and its models were not loaded within {} s; make them smaller, or give the device \
+                     less to do",
+                    limit.as_secs()
+                ),
+            ))),
+        }
+    }
+
+    /// What it says first; `None` where it ends before.
+    async fn first_words(&mut self) -> Option<Result<Ready, Fault>> {
+        enum Word {
+            Ready(Ready),
+            Fault(Fault),
+            Aside,
+            OutOfTurn,
+            None,
+        }
+        loop {
+            let word = self.inbox.next().and_then(|message| match message.map(FromWorker::decode).transpose()? {
+                None => Ok(Word::None),
+                Some(FromWorker::Ready(ready)) => Ok(Word::Ready(ready)),
+                Some(FromWorker::Fault(fault)) => Ok(Word::Fault(fault)),
+                Some(FromWorker::Log { .. } | FromWorker::Denied { .. }) => Ok(Word::Aside),
+                Some(_) => Ok(Word::OutOfTurn),
+            });
+            match word {
+                Ok(Word::Ready(ready)) => return Some(Ok(ready)),
+                Ok(Word::Fault(fault)) => {
+                    self.leave(LEAVE).await;
+                    return Some(Err(exit::bounded(fault)));
+                }
+                Ok(Word::Aside) => {}
+                Ok(Word::OutOfTurn) => return Some(Err(self.out_of_turn())),
+                Ok(Word::None) => {
+                    if self.receive().await == Received::End {
+                        return None;
+                    }
+                }
+                Err(error) => return Some(Err(self.babbles(&error))),
+            }
+        }
+    }
+
+    /// Says something. What the socket does not take at once is sent by [`Worker::receive`].
+    pub(super) fn say(&self, message: &ToWorker) {
+        self.line.say(message);
+    }
+
+    /// The way in for frames. It can be taken once.
+    pub(super) fn feed(&mut self) -> Option<Box<dyn Feed>> {
+        let ring = self.ring.take()?;
+        Some(Box::new(RingFeed { ring, line: self.line.clone() }))
+    }
+
+    /// Reads what the worker says, and meanwhile sends what is left to be sent and keeps its last words. Returns when
+    /// bytes came. May be dropped at any time.
+    pub(super) async fn receive(&mut self) -> Received {
+        loop {
+            let sending = !self.line.unsent.borrow().is_empty();
+            tokio::select! {
+                ready = self.line.stream.readable() => {
+                    if ready.is_err() {
+                        return Received::End;
+                    }
+                    if let Some(received) = self.try_receive() {
+                        return received;
+                    }
+                }
+                _ = self.line.stream.writable(), if sending => self.line.send(),
+                more = keep_last_words(&mut self.errors, &mut self.last_words), if self.errors.is_some() => {
+                    if !more {
+                        self.errors = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what the worker has said already; `None` where that is nothing.
+    pub(super) fn try_receive(&mut self) -> Option<Received> {
+        match self.line.stream.try_read(self.inbox.space()) {
+            Ok(0) => Some(Received::End),
+            Ok(count) => {
+                self.inbox.filled(count);
+                Some(Received::Bytes)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+            Err(_) => Some(Received::End),
+        }
+    }
+
+    /// What it said and was not taken yet.
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// Asks it to stop, and returns when the process is gone, by force after `grace`.
+    pub(super) async fn stop(&mut self, grace: Duration) {
+        self.say(&ToWorker::Stop);
+        let quiet = async {
+            while self.receive().await == Received::Bytes {
+                while let Ok(Some(_)) = self.inbox.next() {}
+            }
+        };
+        let _ = timeout(grace, quiet).await;
+        self.leave(LEAVE).await;
+    }
+
+    /// Returns when the process is gone, by force after `grace`; how it ended, if it did so by itself.
+    pub(super) async fn leave(&mut self, grace: Duration) -> Option<ExitStatus> {
+        if let Ok(Ok(status)) = timeout(grace, self.process.exited()).await {
+            return Some(status);
+        }
+        self.process.kill();
+        let _ = timeout(grace, self.process.exited()).await;
+        None
+    }
+
+    /// The fault of a worker that closed its socket without a word.
+    pub(super) async fn crashed(&mut self) -> Fault {
+        let status = self.leave(LEAVE).await;
+        // What it wrote last may still be in the pipe.
+        while self.errors.is_some() {
+            let more = timeout(Duration::ZERO, keep_last_words(&mut self.errors, &mut self.last_words)).await;
+            if !matches!(more, Ok(true)) {
+                break;
+            }
+        }
+        exit::crash(status, &String::from_utf8_lossy(&self.last_words))
+    }
+
+    /// Kills it for `fault`.
+    pub(super) fn killed(&mut self, fault: Fault) -> Fault {
+        self.process.kill();
+        fault
+    }
+
+    /// Kills it for saying what is no message.
+    pub(super) fn babbles(&mut self, error: &WireError) -> Fault {
+        self.breach(&error.to_string())
+    }
+
+    /// Kills it for a message that has no place here.
+    pub(super) fn out_of_turn(&mut self) -> Fault {
+        self.breach("a message that has no place in its life so far")
+    }
+
+    /// Kills it for breaking the contract.
+    pub(super) fn breach(&mut self, what: &str) -> Fault {
+        self.killed(Fault::new(
+            FaultCode::Crash,
+            format!(
+                "the worker broke the contract with its supervisor and was killed ({what}); its module may be malicious"
+            ),
+        ))
+    }
+}
+
+/// Reads standard error; `false` at its end. Only its last bytes are kept.
+async fn keep_last_words(errors: &mut Option<pipe::Receiver>, words: &mut Vec<u8>) -> bool {
+    let Some(pipe) = errors else { return false };
+    let mut part = [0; LAST_WORDS];
+    loop {
+        if pipe.readable().await.is_err() {
+            return false;
+        }
+        match pipe.try_read(&mut part) {
+            Ok(0) => return false,
+            Ok(count) => {
+                words.extend_from_slice(part.get(..count).unwrap_or(&[]));
+                let over = words.len().saturating_sub(LAST_WORDS);
+                words.drain(..over);
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The supervisor's end of the socket, shared by the worker's task and its feed.
+struct Line {
+    stream: UnixStream,
+    unsent: RefCell<Vec<u8>>,
+}
+
+impl Line {
+    fn say(&self, message: &ToWorker) {
+        message.encode(&mut self.unsent.borrow_mut());
+        self.send();
+    }
+
+    fn wake(&self) {
+        // Where something is unsent, the worker does not sleep: it has not read what came before.
+        if self.unsent.borrow().is_empty() {
+            self.say(&ToWorker::Wake);
+        }
+    }
+
+    fn send(&self) {
+        let mut unsent = self.unsent.borrow_mut();
+        while !unsent.is_empty() {
+            match self.stream.try_write(&unsent) {
+                Ok(count) => {
+                    unsent.drain(..count);
+                }
+                // A worker that is gone is noticed where its socket is read.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+struct RingFeed {
+    ring: FrameRing,
+    line: Rc<Line>,
+}
+
+impl Feed for RingFeed {
+    fn push(&mut self, header: &[u8; HEADER], content: &[u8]) -> Result<bool, RingError> {
+        self.ring.push(&[header, content])
+    }
+
+    fn wake(&mut self) {
+        self.line.wake();
+    }
+
+    fn interrupt(&mut self) {
+        self.ring.request_stop();
+    }
+}
