@@ -112,6 +112,13 @@ pub enum Event {
     Tick,
     /// Somebody asks for a look at the metadata now.
     Refresh,
+    /// Something outside of this machine was refused or failed, to be listed with the rest.
+    Refused {
+        /// What.
+        what: String,
+        /// Why, naming cause and cure.
+        why: String,
+    },
     /// Answers [`Effect::Survey`].
     Surveyed {
         /// Those that are there.
@@ -400,6 +407,10 @@ impl Sync {
             Event::Tick => false,
             Event::Refresh => {
                 trust.listen(&mut turn);
+                false
+            }
+            Event::Refused { what, why } => {
+                turn.refuse(what, None, why);
                 false
             }
             Event::Running { generation, module } => {

@@ -96,6 +96,12 @@ pub enum PlanError {
         /// The sensors that are configured.
         known: String,
     },
+    /// The document and what it names cannot be kept in one record.
+    #[error("the deployment takes {length} bytes to remember; at most {MAX_SLOT} are kept: shorten it, or split it")]
+    TooLong {
+        /// Its length as a record, in bytes.
+        length: usize,
+    },
     /// A record on disk contradicts itself.
     #[error("the stored deployment {name} is damaged")]
     Damaged {
@@ -103,6 +109,9 @@ pub enum PlanError {
         name: String,
     },
 }
+
+/// The longest slot, as a record in JSON, in bytes. A store keeps records of 256 KiB.
+const MAX_SLOT: usize = 240 * 1024;
 
 fn longest() -> u64 {
     MAX_CHUNKS as u64 * u64::from(MAX_CHUNK_LEN)
@@ -243,6 +252,10 @@ impl Plan {
             document,
             artifacts: artifacts.into_values().collect(),
         };
+        let length = serde_json::to_vec(&slot).map_or(usize::MAX, |record| record.len());
+        if length > MAX_SLOT {
+            return Err(PlanError::TooLong { length });
+        }
         Ok(Self::whole(slot, deployment))
     }
 

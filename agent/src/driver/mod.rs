@@ -1,0 +1,532 @@
+//! Joins everything: one loop on one thread that takes what happens, lets [`crate::sync`] decide, and carries it out.
+//!
+//! Purpose: link, disk, outbox, workers, sensors and health meet here and nowhere else. The disk has two threads of its
+//! own, so that no fsync is in the way of a frame: [`keeper`] for what sync asks for, [`spool`] for the outbox.
+//!
+//! Invariants: effects are carried out in order, and nothing that follows a stored change is begun before it is on disk.
+//! What is committed starts without a network. Nothing here waits for the broker.
+//!
+//! Failure modes: a disk that does not take a change holds up updates, is reported, and is tried again; frames, records and
+//! reports go on. A lost link is told to sync and outbox, and made again by the link.
+//!
+//! Limits: no timer runs that nobody waits for; the idle loop wakes for keep-alive, watchdog and the report.
+
+mod commands;
+mod keeper;
+mod parts;
+mod sensors;
+mod shutdown;
+mod spool;
+mod works;
+
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sanderling_protocol::{
+    reported::{Event as Told, EventKind, Reported, Storage},
+    topics::Topics,
+};
+use tokio::sync::{Notify as Wake, mpsc};
+
+pub use parts::{DriverError, check, run};
+
+use crate::{
+    clock::Clock,
+    health::{Watchdog, notify::Notify},
+    link::{Link, LinkEvent, LinkEvents, LinkRefusal, Publish},
+    outbox::{self, Record},
+    report::{self, Pace},
+    sensors::Sensors,
+    settings::Settings,
+    store::{BlobError, Usage},
+    sync::{Effect, Event, Message, Now, Sync},
+    workload::{Happened, WorkloadEvent},
+};
+use keeper::{Done, Job, Keeper, Purpose, judged};
+use parts::Gathered;
+use spool::{Spool, Spooled};
+use works::Works;
+
+/// How long to wait before a change that the disk did not take is given again.
+const STORE_AGAIN: Duration = Duration::from_secs(2);
+/// Publishes that are kept free for reports and answers.
+const ROOM_KEPT: usize = 4;
+/// How often sensors are asked how they are, since they do not tell by themselves.
+const SENSORS_EVERY: Duration = Duration::from_secs(15);
+/// How often the time is saved while nothing else is stored.
+const TIME_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Events of one kind that are taken before the others get their turn.
+const BURST: usize = 32;
+
+/// What happens, by source.
+struct Inputs {
+    link: LinkEvents,
+    keeper: mpsc::UnboundedReceiver<Done>,
+    spool: mpsc::UnboundedReceiver<Spooled>,
+    workloads: mpsc::UnboundedReceiver<WorkloadEvent>,
+    answers: mpsc::UnboundedReceiver<Event>,
+    records: Rc<Wake>,
+}
+
+/// One thing that happened.
+enum Input {
+    Link(LinkEvent),
+    Keeper(Done),
+    Spool(Spooled),
+    Workload(WorkloadEvent),
+    Answer(Event),
+    Records,
+    Time,
+    /// A source has ended: the agent cannot go on.
+    Ended(&'static str),
+}
+
+/// A connection to the broker.
+struct Connection {
+    session: String,
+    /// The outbox was asked for records and has not answered.
+    asking: bool,
+    /// There may be records that were not asked for.
+    more: bool,
+    unsent: VecDeque<Record>,
+}
+
+/// The loop's state.
+struct Driver {
+    settings: Settings,
+    topics: Topics,
+    clock: Arc<dyn Clock>,
+    link: Box<dyn Link>,
+    notify: Box<dyn Notify>,
+    watchdog: Watchdog,
+    sync: Sync,
+    queue: VecDeque<Effect>,
+    /// A change is being stored: what follows waits.
+    storing: bool,
+    /// A change that the disk did not take, and when it is given again.
+    again: Option<(Duration, Job)>,
+    keeper: Keeper,
+    spool: Spool,
+    works: Works,
+    sensors: Sensors,
+    gathered: Rc<std::cell::RefCell<Gathered>>,
+    saved_time: Option<i64>,
+    time_saved_at: Duration,
+    connection: Option<Connection>,
+    /// Counts connections, so that answers for an older one are recognised.
+    epoch: u64,
+    pace: Pace,
+    sensors_asked_at: Duration,
+    storage: Usage,
+    status: String,
+}
+
+impl Driver {
+    /// Runs until `stop` is ready.
+    async fn run(mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        let mut stop = std::pin::pin!(stop);
+        self.notify.ready();
+        self.keeper.give(Job::Usage);
+        self.settle();
+        loop {
+            let wake = self.wake_in();
+            let input = tokio::select! {
+                () = &mut stop => break,
+                input = inputs.next() => input,
+                () = tokio::time::sleep(wake) => Input::Time,
+            };
+            if let Input::Ended(part) = input {
+                return Err(DriverError::Ended { part });
+            }
+            self.take(input);
+            for _ in 0..BURST {
+                let Some(input) = inputs.try_next() else { break };
+                self.take(input);
+            }
+            self.settle();
+        }
+        shutdown::end(self, inputs).await;
+        Ok(())
+    }
+
+    fn mono(&self) -> Duration {
+        self.clock.mono()
+    }
+
+    /// The time that expiry is judged by, Unix seconds.
+    fn unix(&self) -> i64 {
+        judged(self.clock.wall(), self.saved_time)
+    }
+
+    fn sync_now(&self) -> Now {
+        Now { ms: u64::try_from(self.mono().as_millis()).unwrap_or(u64::MAX), unix: self.unix() }
+    }
+
+    /// How long the loop may sleep.
+    fn wake_in(&self) -> Duration {
+        let now = self.mono();
+        let sync = self.sync.wake_at().map(Duration::from_millis);
+        let again = self.again.as_ref().map(|(at, _)| *at);
+        let report = self.connection.as_ref().and_then(|_| self.pace.due_at());
+        let sensors = (!self.settings.sensors.is_empty()).then(|| self.sensors_asked_at + SENSORS_EVERY);
+        let saved = Some(self.time_saved_at + TIME_EVERY);
+        let due = [sync, again, report, sensors, saved].into_iter().flatten().min();
+        let due = due.map_or(TIME_EVERY, |at| at.saturating_sub(now));
+        self.watchdog.interval().map_or(due, |interval| due.min(interval))
+    }
+
+    /// Everything that follows from what was taken in.
+    fn settle(&mut self) {
+        let now = self.mono();
+        self.watchdog.progress(now, &*self.notify);
+        if self.sync.wake_at().is_some_and(|at| Duration::from_millis(at) <= now) {
+            self.decide(Event::Tick);
+        }
+        if let Some((_, job)) = self.again.take_if(|(at, _)| *at <= now) {
+            self.keeper.give(job);
+        }
+        if now >= self.sensors_asked_at + SENSORS_EVERY {
+            self.sensors_asked_at = now;
+            self.pace.touch(now);
+        }
+        if now >= self.time_saved_at + TIME_EVERY {
+            self.time_saved_at = now;
+            self.keeper.give(Job::Time(self.unix()));
+        }
+        self.carry_out_all();
+        self.hand_over_records();
+        self.drain();
+        self.report_if_due();
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Link(event) => self.link_event(event),
+            Input::Keeper(done) => self.done(done),
+            Input::Spool(Spooled::Records { epoch, records }) => self.records(epoch, records),
+            Input::Spool(Spooled::Failed(why)) => self.decide(Event::Refused { what: "outbox".into(), why }),
+            Input::Workload(event) => self.happened(event),
+            Input::Answer(event) => {
+                if let Event::Staged { generation } | Event::StageFailed { generation, .. } = &event {
+                    self.works.staged(*generation);
+                }
+                self.decide(event);
+            }
+            Input::Records | Input::Time | Input::Ended(_) => {}
+        }
+    }
+
+    /// Lets sync decide; what it decides waits in the queue.
+    fn decide(&mut self, event: Event) {
+        if !matches!(event, Event::Tick) {
+            self.pace.touch(self.mono());
+        }
+        match self.sync.handle(event, self.sync_now()) {
+            Ok(effects) => self.queue.extend(effects),
+            Err(error) => tracing::debug!(%error, "an event came too late"),
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { session, .. } => {
+                tracing::info!(%session, "connected");
+                self.epoch += 1;
+                self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
+                self.pace.forget();
+                self.decide(Event::LinkUp);
+            }
+            LinkEvent::Down { error, retry_in } => {
+                tracing::debug!(%error, ?retry_in, "not connected");
+                if self.connection.take().is_some() {
+                    self.spool.link_down();
+                    self.decide(Event::LinkDown);
+                }
+                self.notify.status(&format!("not connected: {error}"));
+                self.status.clear();
+            }
+            LinkEvent::Message(message) => self.message(message),
+            LinkEvent::Acked { token } => {
+                self.spool.acked(token);
+                self.more_records();
+            }
+            LinkEvent::PublishRefused { token, error } => {
+                tracing::warn!(%error, "a record was refused");
+                self.spool.refused(token);
+                self.more_records();
+                self.decide(Event::Refused { what: "publish".into(), why: error.to_string() });
+            }
+            LinkEvent::Subscribed { topics } => tracing::trace!(?topics, "subscribed"),
+            LinkEvent::SubscribeRefused { topic, error } => {
+                tracing::warn!(%topic, %error, "a subscription was refused");
+                self.decide(Event::Refused { what: topic, why: error.to_string() });
+            }
+        }
+    }
+
+    fn message(&mut self, message: crate::link::Message) {
+        if let Some(what) = self.topics.parse_published(&message.topic) {
+            return self.decide(Event::Message(Message { what, payload: message.payload }));
+        }
+        match self.topics.parse_device(&message.topic) {
+            Some((device, rest)) if device == self.settings.device => {
+                if let Some(name) = rest.strip_prefix("cmd/") {
+                    self.command(name.to_owned(), &message);
+                }
+            }
+            _ => tracing::debug!(topic = %message.topic, "a message that was not asked for"),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Stored(Ok(())) => self.storing = false,
+            Done::Stored(Err((error, job))) => {
+                tracing::error!(%error, "a change was not stored; updates wait until it is");
+                self.again = Some((self.mono() + STORE_AGAIN, *job));
+                self.decide(Event::Refused { what: "store".into(), why: error.to_string() });
+            }
+            Done::Answer(event) => self.decide(event),
+            Done::Usage(usage) => self.storage = usage,
+            Done::Opened { generation, purpose, plan, result } => {
+                if !self.works.is_opening(generation) {
+                    return;
+                }
+                match result {
+                    Ok(files) => {
+                        let channels = self.works.opened(generation, plan, files);
+                        self.spool.configure(channels);
+                    }
+                    Err(error @ BlobError::Disk { .. }) => {
+                        tracing::error!(%error, "a blob could not be opened; it is tried again");
+                        self.again = Some((self.mono() + STORE_AGAIN, Job::Open { generation, purpose, plan }));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a blob is damaged or gone; it is pulled again");
+                        self.works.not_opened(generation);
+                        self.decide(Event::Refused { what: "store".into(), why: error.to_string() });
+                        self.decide(Event::Damaged { generation });
+                    }
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, WorkloadEvent { generation, module, what }: WorkloadEvent) {
+        let module = module.to_string();
+        match what {
+            Happened::Ready(ready) => {
+                tracing::info!(generation, module, module_us = ready.module_us, models_us = ready.models_us, "module loaded");
+                if !ready.unconfined.is_empty() {
+                    let missing = ready.unconfined.join(", ");
+                    tracing::warn!(module, missing, "this kernel does not give every measure of confinement");
+                }
+            }
+            Happened::Running => {
+                tracing::info!(generation, module, "module runs");
+                self.decide(Event::Running { generation, module });
+            }
+            Happened::Frames { .. } => self.pace.touch(self.mono()),
+            Happened::Denied { function } => {
+                tracing::warn!(module, function, "the module called what it is not granted");
+                self.pace.touch(self.mono());
+            }
+            Happened::Fault { fault, quarantined } => {
+                tracing::warn!(generation, module, %fault, quarantined, "module faulted");
+                let told = EventKind::Fault { module: module.clone(), fault: fault.clone(), quarantined };
+                self.tell(told);
+                self.decide(Event::Faulted { generation, module, fault });
+            }
+            Happened::Stopped => tracing::info!(generation, module, "module stopped"),
+        }
+    }
+
+    /// Carries out what waits, up to a change that is not on disk yet.
+    fn carry_out_all(&mut self) {
+        while !self.storing {
+            let Some(effect) = self.queue.pop_front() else { return };
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Subscribe(what) => {
+                let topics = what.iter().map(|what| self.topics.published(what)).collect();
+                if let Err(error) = self.link.subscribe(topics) {
+                    self.decide(Event::Refused { what: "subscribe".into(), why: error.to_string() });
+                }
+            }
+            Effect::Unsubscribe(what) => {
+                let topics: Vec<String> = what.iter().map(|what| self.topics.published(what)).collect();
+                self.link.unsubscribe(&topics);
+            }
+            Effect::PersistTrust(files) => {
+                let time = self.unix();
+                self.saved_time = Some(time);
+                self.store(Job::Trust(files, time));
+            }
+            Effect::PersistSlots(slots) => self.store(Job::Slots(slots)),
+            Effect::Survey { blobs } => self.keeper.give(Job::Survey(blobs)),
+            Effect::Begin { digest, index } => self.keeper.give(Job::Begin(digest, index)),
+            Effect::Write { blob, index, chunk, content } => {
+                self.keeper.give(Job::Write { blob, index, chunk, content });
+            }
+            Effect::Finish { digest } => self.keeper.give(Job::Finish(digest)),
+            Effect::ReadDocument { digest } => self.keeper.give(Job::Read(digest)),
+            Effect::Collect { keep } => self.keeper.give(Job::Collect(keep)),
+            Effect::Stage { generation, plan } => self.open(generation, Purpose::Stage, plan),
+            Effect::Start { generation, plan } => self.open(generation, Purpose::Start, plan),
+            Effect::Route { generation } => self.works.route(generation),
+            Effect::Stop { generation } => self.works.stop(generation),
+            Effect::Count { generation } => {
+                let frames = self.works.count(generation);
+                self.decide(Event::Counted { generation, frames });
+            }
+            Effect::Tell(what) => self.tell(what),
+        }
+    }
+
+    fn open(&mut self, generation: u64, purpose: Purpose, plan: Arc<crate::sync::Plan>) {
+        let doing = if purpose == Purpose::Stage { "staged" } else { "started" };
+        tracing::info!(generation, deployment = %plan.slot.name, "a deployment is {doing}");
+        self.works.open(generation, purpose);
+        self.keeper.give(Job::Open { generation, purpose, plan });
+    }
+
+    fn store(&mut self, job: Job) {
+        self.storing = true;
+        self.keeper.give(job);
+    }
+
+    /// Tells the fleet, through the outbox, and the log.
+    fn tell(&mut self, what: EventKind) {
+        match &what {
+            EventKind::Refused(refused) => tracing::warn!(what = refused.what, why = refused.why, "refused"),
+            EventKind::RolledBack { deployment, why, .. } => tracing::warn!(deployment, why, "rolled back"),
+            EventKind::Committed { deployment, .. } => tracing::info!(deployment, "committed"),
+            EventKind::Fault { .. } => {}
+        }
+        match serde_json::to_vec(&Told { at_ms: self.clock.wall_ms(), what }) {
+            Ok(payload) => self.gathered.borrow_mut().push(outbox::EVENT.into(), Bytes::from(payload)),
+            Err(error) => tracing::error!(%error, "an event has no JSON form"),
+        }
+    }
+
+    /// Gives the outbox what guests and this loop have said.
+    fn hand_over_records(&mut self) {
+        let records = self.gathered.borrow_mut().take();
+        if !records.is_empty() {
+            self.spool.push(records);
+            self.more_records();
+        }
+    }
+
+    fn more_records(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.more = true;
+        }
+    }
+
+    fn records(&mut self, epoch: u64, records: Vec<Record>) {
+        let Some(connection) = self.connection.as_mut().filter(|_| epoch == self.epoch) else { return };
+        connection.asking = false;
+        connection.more |= !records.is_empty();
+        connection.unsent.extend(records);
+    }
+
+    /// Publishes what the outbox gave, and asks for more while there is room.
+    fn drain(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        while let Some(record) = connection.unsent.front() {
+            let topic = self.topics.device(&self.settings.device, &record.channel);
+            let publish = Publish::new(topic, record.payload.clone()).with_token(record.id);
+            match self.link.publish(publish) {
+                Ok(()) => {}
+                Err(error @ LinkRefusal::TooLong { .. }) => {
+                    tracing::error!(%error, channel = record.channel, "a record was dropped");
+                    self.spool.refused(record.id);
+                }
+                Err(_) => return,
+            }
+            connection.unsent.pop_front();
+        }
+        let room = self.link.room().saturating_sub(ROOM_KEPT);
+        if connection.more && !connection.asking && room > 0 {
+            (connection.asking, connection.more) = (true, false);
+            self.spool.next(room, self.epoch);
+        }
+    }
+
+    fn report_if_due(&mut self) {
+        let now = self.mono();
+        if self.connection.is_some() && self.pace.due_at().is_some_and(|at| at <= now) {
+            let Some(report) = self.build_report() else { return };
+            if self.pace.made(&report, now) {
+                self.publish_report(&report);
+            }
+        }
+    }
+
+    fn build_report(&self) -> Option<Reported> {
+        let session = self.connection.as_ref()?.session.clone();
+        Some(report::build(report::Parts {
+            device: self.settings.device.clone(),
+            session,
+            sync: self.sync.report(self.unix()),
+            modules: self.works.reports(self.sync.generation()),
+            sensors: self.sensors.reports(),
+            storage: Storage { used: self.storage.used, free: self.storage.free },
+            outbox: self.spool.figures(),
+        }))
+    }
+
+    fn publish_report(&mut self, report: &Reported) {
+        self.keeper.give(Job::Usage);
+        let payload = match serde_json::to_vec(report) {
+            Ok(payload) => payload,
+            Err(error) => return tracing::error!(%error, "the report has no JSON form"),
+        };
+        let topic = self.topics.device(&self.settings.device, "reported");
+        if let Err(error) = self.link.publish(Publish::new(topic, payload).retained()) {
+            tracing::warn!(%error, "the report was not published");
+            self.pace.forget();
+        }
+        let status = match &report.deployment {
+            Some(deployment) => format!("connected; {} is {:?}", deployment.name, deployment.state),
+            None => "connected; nothing is deployed to this device".into(),
+        };
+        if status != self.status {
+            self.notify.status(&status);
+            self.status = status;
+        }
+    }
+}
+
+impl Inputs {
+    async fn next(&mut self) -> Input {
+        tokio::select! {
+            event = self.link.recv() => event.map_or(Input::Ended("the link"), Input::Link),
+            done = self.keeper.recv() => done.map_or(Input::Ended("the thread that keeps the disk"), Input::Keeper),
+            spooled = self.spool.recv() => spooled.map_or(Input::Ended("the thread that keeps the outbox"), Input::Spool),
+            event = self.workloads.recv() => event.map_or(Input::Ended("the workloads"), Input::Workload),
+            event = self.answers.recv() => event.map_or(Input::Ended("the dry starts"), Input::Answer),
+            () = self.records.notified() => Input::Records,
+        }
+    }
+
+    /// What is there already.
+    fn try_next(&mut self) -> Option<Input> {
+        let keeper = self.keeper.try_recv().ok().map(Input::Keeper);
+        let answer = || self.answers.try_recv().ok().map(Input::Answer);
+        let workload = || self.workloads.try_recv().ok().map(Input::Workload);
+        let spool = || self.spool.try_recv().ok().map(Input::Spool);
+        let link = || self.link.try_recv().ok().map(Input::Link);
+        keeper.or_else(answer).or_else(workload).or_else(spool).or_else(link)
+    }
+}

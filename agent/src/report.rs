@@ -1,0 +1,204 @@
+//! The reported state, and when it is published.
+//!
+//! Published on change, no more often than `[report] min_s`, at least every `max_s`. Figures that always move (frames,
+//! times, bytes) ride along and are no change by themselves: else a running module would report for ever.
+
+use std::time::Duration;
+
+use sanderling_protocol::{
+    reported::{ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
+    topics::DeviceId,
+};
+
+use crate::{settings::ReportSettings, sync};
+
+/// The parts of a report.
+#[derive(Debug)]
+pub struct Parts {
+    /// The device.
+    pub device: DeviceId,
+    /// The id of the connection.
+    pub session: String,
+    /// What is trusted, wanted and refused.
+    pub sync: sync::Report,
+    /// The modules of the deployment that runs.
+    pub modules: Vec<ModuleReport>,
+    /// The sensors.
+    pub sensors: Vec<SensorReport>,
+    /// The disk.
+    pub storage: Storage,
+    /// The outbox.
+    pub outbox: Outbox,
+}
+
+/// Puts a report together.
+pub fn build(parts: Parts) -> Reported {
+    let Parts { device, session, sync, modules, sensors, storage, outbox } = parts;
+    Reported {
+        schema: SCHEMA.to_owned(),
+        device,
+        session,
+        deployment: sync.deployment,
+        metadata: sync.metadata,
+        modules,
+        sensors,
+        refused: sync.refused,
+        storage,
+        outbox,
+        stale: sync.stale,
+    }
+}
+
+/// The report without the figures that always move.
+fn essence(report: &Reported) -> Reported {
+    let mut report = report.clone();
+    for module in &mut report.modules {
+        (module.frames, module.dropped, module.unreadable) = (0, 0, 0);
+        (module.frame_us_p50, module.frame_us_p99) = (0, 0);
+    }
+    for sensor in &mut report.sensors {
+        sensor.frames = 0;
+    }
+    report.storage = Storage::default();
+    report.outbox = Outbox { dropped: report.outbox.dropped, ..Outbox::default() };
+    report
+}
+
+/// Says when a report is to be made, and whether it is worth publishing.
+#[derive(Debug)]
+pub struct Pace {
+    settings: ReportSettings,
+    last: Option<(Duration, Reported)>,
+    touched: Option<Duration>,
+}
+
+impl Pace {
+    /// Nothing was published yet.
+    pub fn new(settings: ReportSettings) -> Self {
+        Self { settings, last: None, touched: None }
+    }
+
+    /// Something may have changed.
+    pub fn touch(&mut self, mono: Duration) {
+        self.touched.get_or_insert(mono);
+    }
+
+    /// What was published before counts for nothing: the connection is new.
+    pub fn forget(&mut self) {
+        self.last = None;
+        self.touched = Some(Duration::ZERO);
+    }
+
+    /// When to make the next report, on the monotonic clock; `None` before the first touch.
+    pub fn due_at(&self) -> Option<Duration> {
+        let Some((at, _)) = &self.last else { return self.touched };
+        let changed = self.touched.map(|touched| touched.max(at.saturating_add(self.settings.min_interval)));
+        let latest = at.saturating_add(self.settings.max_interval);
+        Some(changed.map_or(latest, |changed| changed.min(latest)))
+    }
+
+    /// A report was made. Says whether to publish it.
+    pub fn made(&mut self, report: &Reported, mono: Duration) -> bool {
+        self.touched = None;
+        if let Some((at, last)) = &self.last
+            && mono < at.saturating_add(self.settings.max_interval)
+            && *last == essence(report)
+        {
+            return false;
+        }
+        self.published(report, mono);
+        true
+    }
+
+    /// A report was published, whether it was due or not.
+    pub fn published(&mut self, report: &Reported, mono: Duration) {
+        self.touched = None;
+        self.last = Some((mono, essence(report)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use sanderling_protocol::reported::{MetadataReport, ModuleState};
+    use sanderling_protocol::digest::Digest;
+
+    use super::*;
+
+    const MIN: Duration = Duration::from_secs(2);
+    const MAX: Duration = Duration::from_secs(300);
+
+    fn pace() -> Pace {
+        Pace::new(ReportSettings { min_interval: MIN, max_interval: MAX })
+    }
+
+    fn report(frames: u64, state: ModuleState) -> Reported {
+        let module = ModuleReport {
+            name: "m".into(),
+            artifact: Digest::of(b"m"),
+            state,
+            since: 0,
+            restarts: 0,
+            frames,
+            dropped: 0,
+            unreadable: 0,
+            frame_us_p50: frames,
+            frame_us_p99: frames,
+            denied: vec![],
+            pid: None,
+            fault: None,
+        };
+        build(Parts {
+            device: "gw-1".parse().unwrap(),
+            session: "s".into(),
+            sync: sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None },
+            modules: vec![module],
+            sensors: vec![],
+            storage: Storage { used: frames, free: 0 },
+            outbox: Outbox { records: frames, bytes: frames, dropped: 0 },
+        })
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn nothing_is_due_before_something_happened() {
+        let mut pace = pace();
+        assert_eq!(pace.due_at(), None);
+        pace.touch(s(9));
+        assert_eq!(pace.due_at(), Some(s(9)));
+    }
+
+    #[test]
+    fn changes_are_published_no_more_often_than_the_least_interval() {
+        let mut pace = pace();
+        assert!(pace.made(&report(1, ModuleState::Starting), s(10)));
+        assert_eq!(pace.due_at(), Some(s(10) + MAX));
+        pace.touch(s(11));
+        assert_eq!(pace.due_at(), Some(s(10) + MIN));
+        assert!(pace.made(&report(2, ModuleState::Running), s(12)));
+        pace.touch(s(20));
+        assert_eq!(pace.due_at(), Some(s(20)));
+    }
+
+    #[test]
+    fn figures_that_always_move_are_no_change_but_are_published_at_last() {
+        let mut pace = pace();
+        assert!(pace.made(&report(1, ModuleState::Running), s(0)));
+        pace.touch(s(3));
+        assert!(!pace.made(&report(900, ModuleState::Running), s(3)));
+        assert_eq!(pace.due_at(), Some(MAX));
+        assert!(pace.made(&report(9000, ModuleState::Running), MAX));
+    }
+
+    #[test]
+    fn a_new_connection_is_told_at_once() {
+        let mut pace = pace();
+        assert!(pace.made(&report(1, ModuleState::Running), s(5)));
+        pace.forget();
+        assert_eq!(pace.due_at(), Some(Duration::ZERO));
+        assert!(pace.made(&report(1, ModuleState::Running), s(6)));
+    }
+}
