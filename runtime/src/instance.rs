@@ -368,3 +368,7 @@ impl Guest {
         self.store.data().clock.mono_ns()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -24,6 +24,9 @@ mod memory;
 mod module;
 mod output;
 mod random;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod testing;
 
 pub use clock::{Clock, FakeClock};
 pub use host::{Counters, FrameBytes, Ports, nn::NamedModel};

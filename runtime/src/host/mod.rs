@@ -294,3 +294,7 @@ pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,353 @@
+//! The worker program as its supervisor sees it: spawned with the descriptors of `protocol::worker`, fed through the ring.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
+    },
+    process::{Child, Command, Stdio},
+    ptr::{NonNull, null_mut},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{MemfdFlags, ftruncate, memfd_create},
+    mm::{MapFlags, ProtFlags, mmap},
+};
+use sanderling_guest::frame::FrameHeader;
+use sanderling_protocol::{
+    deployment::{Execution, Limits},
+    digest::Digest,
+    worker::{
+        Blob, FIRST_BLOB_FD, Fault, FaultCode, FromWorker, Inbox, RING_FD, Ready, SOCKET_FD, Start, ToWorker,
+        ring::{Producer, region_len},
+    },
+};
+
+/// Patience for anything that the worker is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const ECHO: &str = r#"
+    (data (i32.const 0) "echo")
+    (func (export "sanderling_buffer") (param i32) (result i32) (i32.const 64))
+    (func (export "sanderling_frame") (result i32)
+        (call $emit (i32.const 0) (i32.const 4) (i32.const 64) (i32.const 4)))
+    (func (export "sanderling_stop") (drop (call $log (i32.const 2) (i32.const 0) (i32.const 4))))"#;
+
+fn module(body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "log" (func $log (param i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "sanderling_abi") (result i32) (i32.const 1)) {body})"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// What a worker said, owned.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Ready(Ready),
+    Running,
+    Emit {
+        seq: u64,
+        channel: String,
+        payload: Vec<u8>,
+    },
+    Log(String),
+    Done(u64),
+    Refused(u64),
+    Denied(String),
+    Fault(Fault),
+    Stopped,
+    /// The socket was closed.
+    End,
+}
+
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+    inbox: Inbox,
+    ring: Producer,
+}
+
+impl Worker {
+    fn spawn(wasm: &[u8], limits: Limits) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (memory, ring) = shared_ring(64 * 1024, 64);
+        let blob = blob(wasm);
+        let wanted: [(RawFd, RawFd); 3] =
+            [(theirs.as_raw_fd(), SOCKET_FD), (memory.as_raw_fd(), RING_FD), (blob.as_raw_fd(), FIRST_BLOB_FD)];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sanderling-worker"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        // SAFETY: between fork and exec only system calls are made, on descriptors that stay open until `spawn` returns.
+        unsafe { command.pre_exec(move || place(wanted)) };
+        let child = command.spawn().unwrap();
+        let mut worker = Self { child, socket: ours, inbox: Inbox::default(), ring };
+        worker.say(&ToWorker::Start(Box::new(Start {
+            name: "echo".into(),
+            module: Blob { sha256: Digest::of(wasm), length: wasm.len() as u64 },
+            models: Vec::new(),
+            execution: Execution::Reactor,
+            inputs: Vec::new(),
+            config: "null".into(),
+            grants: vec!["emit:echo".parse().unwrap()],
+            limits,
+        })));
+        worker
+    }
+
+    /// Spawns a worker and brings its guest up to its first frame.
+    fn running(body: &str, limits: Limits) -> Self {
+        let mut worker = Self::spawn(&module(body), limits);
+        let ready = worker.hear();
+        assert!(matches!(&ready, Heard::Ready(ready) if ready.memory_bytes == 65536), "{ready:?}");
+        worker.say(&ToWorker::Begin);
+        assert_eq!(worker.hear(), Heard::Running);
+        worker
+    }
+
+    fn say(&mut self, message: &ToWorker) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    fn frame(&mut self, seq: u64, content: &[u8]) {
+        let header = FrameHeader { seq, ..FrameHeader::new("cam0", u32::try_from(content.len()).unwrap()) };
+        self.push(&[&header.to_bytes(), content]);
+    }
+
+    fn push(&mut self, parts: &[&[u8]]) {
+        if self.ring.push(parts).unwrap() {
+            self.say(&ToWorker::Wake);
+        }
+    }
+
+    fn hear(&mut self) -> Heard {
+        loop {
+            if let Some(message) = self.inbox.next().unwrap() {
+                return match FromWorker::decode(message).unwrap() {
+                    FromWorker::Ready(ready) => Heard::Ready(ready),
+                    FromWorker::Running => Heard::Running,
+                    FromWorker::Emit { seq, channel, payload } => {
+                        Heard::Emit { seq, channel: channel.into(), payload: payload.into() }
+                    }
+                    FromWorker::Log { text, .. } => Heard::Log(text.into()),
+                    FromWorker::FrameDone(done) => Heard::Done(done.seq),
+                    FromWorker::FrameRefused { seq, .. } => Heard::Refused(seq),
+                    FromWorker::Denied { function } => Heard::Denied(function.into()),
+                    FromWorker::Fault(fault) => Heard::Fault(fault),
+                    FromWorker::Stopped => Heard::Stopped,
+                };
+            }
+            match self.socket.read(self.inbox.space()).unwrap() {
+                0 => return Heard::End,
+                count => self.inbox.filled(count),
+            }
+        }
+    }
+
+    /// Waits for the end, and holds the worker to its silence on standard output.
+    fn end(mut self) -> std::process::ExitStatus {
+        let mut said = Vec::new();
+        self.child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+        assert!(said.is_empty(), "a worker never writes to standard output");
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn shared_ring(largest: usize, records: usize) -> (OwnedFd, Producer) {
+    let memory = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
+    let length = region_len(largest, records).next_multiple_of(4096);
+    ftruncate(&memory, length as u64).unwrap();
+    // SAFETY: a new mapping, which is never unmapped.
+    let base = unsafe {
+        mmap(null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, memory.as_fd(), 0).unwrap()
+    };
+    // SAFETY: mapped above, and the worker is the only other side.
+    let producer = unsafe { Producer::attach(NonNull::new(base.cast()).unwrap(), length).unwrap() };
+    (memory, producer)
+}
+
+fn blob(bytes: &[u8]) -> OwnedFd {
+    let mut path = tempfile::NamedTempFile::new().unwrap();
+    path.write_all(bytes).unwrap();
+    OwnedFd::from(File::open(path.path()).unwrap())
+}
+
+/// Puts descriptors where the worker expects them; first out of the way, so that none is overwritten.
+fn place<const N: usize>(wanted: [(RawFd, RawFd); N]) -> std::io::Result<()> {
+    use rustix::io::{dup2, fcntl_dupfd_cloexec};
+    // SAFETY: the descriptors are open in the parent and so in the child.
+    let borrow = |fd| unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let mut parked = [const { None }; N];
+    for (slot, (from, _)) in parked.iter_mut().zip(&wanted) {
+        *slot = Some(fcntl_dupfd_cloexec(borrow(*from), 64)?);
+    }
+    for (slot, (_, to)) in parked.into_iter().zip(wanted) {
+        let Some(parked) = slot else { continue };
+        // SAFETY: `to` is given away for good below, and never closed here.
+        let mut place = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(to) };
+        dup2(&parked, &mut place)?;
+        std::mem::forget(place);
+    }
+    Ok(())
+}
+
+#[test]
+fn echoes_frames_from_the_ring_and_stops_as_asked() {
+    let mut worker = Worker::running(ECHO, Limits { emit_per_s: 100_000, ..Limits::default() });
+    for round in 0..50u64 {
+        for index in 0..20 {
+            worker.frame(round * 20 + index, format!("{index:04} and the rest").as_bytes());
+        }
+        for index in 0..20 {
+            let seq = round * 20 + index;
+            let payload = format!("{index:04}").into_bytes();
+            assert_eq!(worker.hear(), Heard::Emit { seq, channel: "echo".into(), payload });
+            assert_eq!(worker.hear(), Heard::Done(seq));
+        }
+    }
+    worker.say(&ToWorker::Stop);
+    assert_eq!(worker.hear(), Heard::Log("echo".into()));
+    assert_eq!(worker.hear(), Heard::Stopped);
+    assert_eq!(worker.hear(), Heard::End);
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[test]
+fn takes_frames_that_came_one_by_one_while_it_slept() {
+    let mut worker = Worker::running(ECHO, Limits { emit_per_s: 100_000, ..Limits::default() });
+    for seq in 0..200 {
+        worker.frame(seq, b"abcd");
+        assert!(matches!(worker.hear(), Heard::Emit { .. }));
+        assert_eq!(worker.hear(), Heard::Done(seq));
+    }
+    worker.say(&ToWorker::Stop);
+    assert!(matches!(worker.hear(), Heard::Log(_)));
+    assert_eq!(worker.hear(), Heard::Stopped);
+}
+
+#[test]
+fn a_dry_start_ends_with_stop_and_nothing_has_run() {
+    let body = format!(r#"{ECHO} (func (export "sanderling_start") (result i32) (unreachable))"#);
+    let mut worker = Worker::spawn(&module(&body), Limits::default());
+    assert!(matches!(worker.hear(), Heard::Ready(_)));
+    worker.say(&ToWorker::Stop);
+    assert_eq!(worker.hear(), Heard::Stopped);
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[test]
+fn a_trapping_guest_is_a_fault_that_names_frame_and_export() {
+    let mut worker =
+        Worker::running(r#"(func (export "sanderling_frame") (result i32) (unreachable))"#, Limits::default());
+    worker.frame(41, b"x");
+    let Heard::Fault(fault) = worker.hear() else { panic!("no fault") };
+    assert_eq!((fault.code, fault.trap.as_deref(), fault.seq), (FaultCode::Trap, Some("unreachable"), Some(41)));
+    assert_eq!(fault.export.as_deref(), Some("sanderling_frame"));
+    assert_eq!(worker.hear(), Heard::End);
+    assert_eq!(worker.end().code(), Some(1));
+}
+
+#[test]
+fn bytes_that_are_not_wasm_are_an_init_fault() {
+    let mut worker = Worker::spawn(b"\x7fELF not wasm", Limits::default());
+    assert!(matches!(worker.hear(), Heard::Fault(Fault { code: FaultCode::Init, .. })));
+    assert_eq!(worker.end().code(), Some(1));
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_deadline() {
+    let spin = r#"(func (export "sanderling_frame") (result i32) (loop $l (br $l)) (unreachable))"#;
+    let limits = Limits { deadline_ms: 50, fuel_per_frame: 1 << 50, ..Limits::default() };
+    let mut worker = Worker::running(spin, limits);
+    worker.frame(1, b"x");
+    assert!(matches!(worker.hear(), Heard::Fault(Fault { code: FaultCode::Deadline, .. })));
+    assert_eq!(worker.end().code(), Some(1));
+}
+
+#[test]
+fn the_rings_stop_request_interrupts_a_running_guest() {
+    let spin = r#"(data (i32.const 0) "echo") (func (export "sanderling_frame") (result i32)
+        (drop (call $log (i32.const 2) (i32.const 0) (i32.const 4))) (loop $l (br $l)) (unreachable))"#;
+    let limits = Limits { deadline_ms: 600_000, fuel_per_frame: 1 << 50, ..Limits::default() };
+    let mut worker = Worker::running(spin, limits);
+    worker.frame(1, b"x");
+    assert_eq!(worker.hear(), Heard::Log("echo".into()), "the line comes while the guest still runs");
+    worker.ring.request_stop();
+    assert_eq!(worker.hear(), Heard::Stopped);
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[test]
+fn a_record_that_is_no_frame_is_refused_and_the_guest_goes_on() {
+    let mut worker = Worker::running(ECHO, Limits::default());
+    worker.push(&[b"short"]);
+    assert_eq!(worker.hear(), Heard::Refused(0));
+    let mut header = FrameHeader { seq: 5, ..FrameHeader::new("cam0", 4) }.to_bytes();
+    header[28] = 99;
+    worker.push(&[&header, b"abcd"]);
+    assert_eq!(worker.hear(), Heard::Refused(5));
+    worker.frame(6, b"abcd");
+    assert!(matches!(worker.hear(), Heard::Emit { seq: 6, .. }));
+}
+
+#[test]
+fn a_killed_worker_closes_its_socket_without_a_word() {
+    let mut worker = Worker::running(ECHO, Limits::default());
+    worker.child.kill().unwrap();
+    assert_eq!(worker.hear(), Heard::End);
+    assert_eq!(worker.end().signal(), Some(9));
+}
+
+#[test]
+fn a_worker_ends_when_its_supervisor_closes_the_socket() {
+    let mut worker = Worker::running(ECHO, Limits::default());
+    worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(worker.child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn a_worker_is_confined_before_it_is_ready() {
+    let mut worker = Worker::spawn(&module(ECHO), Limits { memory_mib: 3, native_memory_mib: 8, ..Limits::default() });
+    let Heard::Ready(ready) = worker.hear() else { panic!("not ready") };
+    let proc = format!("/proc/{}", worker.child.id());
+    let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
+    assert!(status.lines().any(|line| line == "NoNewPrivs:\t1"), "{status}");
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit("Max open files"), "0");
+    assert_eq!(limit("Max core file size"), "0");
+    assert!(limit("Max address space").parse::<u64>().unwrap() < 256 << 20);
+    assert!(ready.unconfined.iter().all(|missing| missing.starts_with("landlock")), "{:?}", ready.unconfined);
+    worker.say(&ToWorker::Stop);
+    assert_eq!(worker.hear(), Heard::Stopped);
+}
+
+#[test]
+fn started_by_hand_it_says_so_on_standard_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sanderling-worker")).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sanderling-agent"));
+}
