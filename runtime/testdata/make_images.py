@@ -3,7 +3,7 @@
     pip install pillow numpy
     python3 make_images.py
 
-Seeds are fixed. `resize.json` holds what Pillow makes of one 23x17 image; the PNG and JPEG files are inputs of the
+Seeds are fixed. `resize.json` holds what Pillow makes of one 17x13 image; the PNG and JPEG files are inputs of the
 decoders, and `decoded.json` is what Pillow reads in them.
 """
 
@@ -29,20 +29,20 @@ def flat(image):
 
 
 def resizing():
-    pixels = smooth(23, 17, 3)
+    pixels = smooth(17, 13, 3)
     rgb = Image.fromarray(pixels, "RGB")
     gray = rgb.convert("L")
     filters = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "area": Image.BOX}
     cases = []
     for name, mode in filters.items():
-        for crop in [None, (3, 2, 14, 11)]:
-            for size in [(8, 6), (23, 6), (8, 17), (40, 31), (1, 1)]:
+        for crop in [None, (3, 2, 11, 9)]:
+            for size in [(6, 5), (17, 5), (6, 13), (22, 16), (1, 1)]:
                 cut = lambda image: image.crop((crop[0], crop[1], crop[0] + crop[2], crop[1] + crop[3])) if crop else image
                 cases.append({
                     "filter": name, "crop": crop or [0, 0, 0, 0], "size": size,
                     "gray": flat(cut(gray).resize(size, mode)), "rgb": flat(cut(rgb).resize(size, mode)),
                 })
-    out = {"width": 23, "height": 17, "rgb": flat(rgb), "gray": flat(gray), "cases": cases}
+    out = {"width": 17, "height": 13, "rgb": flat(rgb), "gray": flat(gray), "cases": cases}
     (HERE / "resize.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
 
 
@@ -68,7 +68,11 @@ def decoding():
             # Palette and bits through RGB, since that is what the file says.
             if read.mode in ("P",):
                 read = read.convert("RGB")
-            decoded[name] = {"gray": flat(read.convert("L")), "rgb": flat(read.convert("RGB"))}
+            gray_read = Image.open(HERE / name) if name.endswith("jpg") else read
+            if gray_read.mode == "RGB" and name.endswith("jpg"):
+                # The luma that the file holds, not the one of clipped colours.
+                gray_read.draft("L", gray_read.size)
+            decoded[name] = {"gray": flat(gray_read.convert("L")), "rgb": flat(read.convert("RGB"))}
 
     add("rgb.png", rgb)
     add("gray.png", gray)

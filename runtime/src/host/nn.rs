@@ -373,4 +373,7 @@ fn fault(error: &InferError) -> Fault {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;

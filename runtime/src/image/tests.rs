@@ -1,2 +1,336 @@
+#![allow(clippy::unwrap_used)]
+
+use sanderling_guest::{
+    frame::{Format, Kind},
+    image::{Element, Filter, Layout, MAX_SIDE},
+};
+
+use super::*;
+
+const LIMIT: usize = 64 << 20;
+
+fn image(format: Format, width: u32, height: u32, stride: u32, bytes: &[u8]) -> FrameHeader {
+    let len = u32::try_from(bytes.len()).unwrap();
+    FrameHeader { kind: Kind::Image, format, width, height, stride, ..FrameHeader::new("cam0", len) }
+}
+
+/// Numbers without a pattern, always the same.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn prepare(header: &FrameHeader, bytes: &[u8], op: &ImageOp) -> Result<Vec<u8>, ImageError> {
+    let mut out = vec![0xaa; op.tensor_len()];
+    Preparer::new(LIMIT).prepare(header, bytes, op, &mut out).map(|()| out)
+}
+
+/// Slow and readable: red, green and blue of the pixel at x, y, by the definition of each format.
+fn pixel(header: &FrameHeader, bytes: &[u8], x: usize, y: usize) -> [u8; 3] {
+    let stride = header.stride as usize;
+    let at = |x: usize, y: usize| bytes[y * stride + x];
+    let yuv = |luma: u8, u: u8, v: u8| {
+        let (c, d, e) = (i32::from(luma) - 16, i32::from(u) - 128, i32::from(v) - 128);
+        let byte = |value: i32| u8::try_from((value >> 8).clamp(0, 255)).unwrap();
+        [byte(298 * c + 409 * e + 128), byte(298 * c - 100 * d - 208 * e + 128), byte(298 * c + 516 * d + 128)]
+    };
+    match header.format {
+        Format::Gray8 => [at(x, y); 3],
+        Format::Rgb8 => [at(3 * x, y), at(3 * x + 1, y), at(3 * x + 2, y)],
+        Format::Bgr8 => [at(3 * x + 2, y), at(3 * x + 1, y), at(3 * x, y)],
+        Format::Gray16 => [at(2 * x + 1, y); 3],
+        Format::Yuyv => yuv(at(2 * x, y), at(4 * (x / 2) + 1, y), at(4 * (x / 2) + 3, y)),
+        Format::Nv12 => {
+            let row = header.height as usize + y / 2;
+            yuv(at(x, y), at(2 * (x / 2), row), at(2 * (x / 2) + 1, row))
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// Slow and readable: an operation that does not change the size.
+fn reference(header: &FrameHeader, bytes: &[u8], op: &ImageOp) -> Vec<u8> {
+    let [left, top, width, height] = op.crop.map(|side| side as usize);
+    let channels = op.channels();
+    let mut elements = vec![vec![]; width * height * channels];
+    for y in 0..height {
+        for x in 0..width {
+            let [r, g, b] = pixel(header, bytes, left + x, top + y);
+            let gray = match header.format {
+                // Luma is what a YUV image has; colours cancel out only before they are rounded.
+                Format::Yuyv | Format::Nv12 => {
+                    let step = if header.format == Format::Yuyv { 2 } else { 1 };
+                    let luma = bytes[(top + y) * header.stride as usize + step * (left + x)];
+                    ((298 * (i32::from(luma) - 16) + 128) >> 8).clamp(0, 255) as u8
+                }
+                _ => (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8,
+            };
+            let values = match op.color {
+                Color::Gray => vec![gray],
+                Color::Rgb => vec![r, g, b],
+                Color::Bgr => vec![b, g, r],
+            };
+            for (c, value) in values.into_iter().enumerate() {
+                let place = match op.layout {
+                    Layout::Nchw => (c * height + y) * width + x,
+                    Layout::Nhwc => (y * width + x) * channels + c,
+                };
+                let normal = (f32::from(value) / 255.0 - op.mean[c]) * op.scale[c];
+                elements[place] = match op.element {
+                    Element::F32 => normal.to_le_bytes().to_vec(),
+                    Element::F16 => half::f16::from_f32(normal).to_le_bytes().to_vec(),
+                    Element::U8 => vec![value],
+                    Element::I8 => ((i16::from(value) - 128) as i8).to_le_bytes().to_vec(),
+                };
+            }
+        }
+    }
+    elements.concat()
+}
+
 #[test]
-fn x() {}
+fn converts_normalises_and_lays_out_every_format_as_the_reference_does() {
+    let (width, height) = (11_u32, 7_u32);
+    let mut cases = 0;
+    for format in [Format::Gray8, Format::Rgb8, Format::Bgr8, Format::Gray16, Format::Yuyv, Format::Nv12] {
+        let tight = match format {
+            Format::Rgb8 | Format::Bgr8 => 3 * width,
+            Format::Gray16 => 2 * width,
+            Format::Yuyv => 2 * (width + 1),
+            Format::Nv12 => width + 1,
+            _ => width,
+        };
+        // Gaps of whole pixels and of bytes, and none.
+        for gap in [0, 1, 3] {
+            let stride = tight + gap;
+            let bytes = noise((stride * (height + height.div_ceil(2))) as usize);
+            let header = image(format, width, height, stride, &bytes);
+            for crop in [[0, 0, width, height], [1, 1, 6, 5], [10, 6, 1, 1], [0, 3, width, 2]] {
+                for color in [Color::Gray, Color::Rgb, Color::Bgr] {
+                    for (layout, element) in [
+                        (Layout::Nchw, Element::F32),
+                        (Layout::Nhwc, Element::F32),
+                        (Layout::Nhwc, Element::F16),
+                        (Layout::Nchw, Element::U8),
+                        (Layout::Nhwc, Element::I8),
+                    ] {
+                        let floats = matches!(element, Element::F32 | Element::F16);
+                        let op = ImageOp {
+                            crop,
+                            width: crop[2],
+                            height: crop[3],
+                            color,
+                            layout,
+                            element,
+                            filter: Filter::Bilinear,
+                            mean: if floats { [0.485, 0.456, 0.406] } else { [0.0; 3] },
+                            scale: if floats { [4.3668, 4.4643, 4.4444] } else { [0.0; 3] },
+                        };
+                        let wanted = reference(&header, &bytes, &op);
+                        assert_eq!(prepare(&header, &bytes, &op).unwrap(), wanted, "{format:?} {gap} {op:?}");
+                        cases += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(cases, 6 * 3 * 4 * 3 * 5);
+}
+
+#[test]
+fn takes_the_whole_frame_and_a_tight_stride_for_zeros() {
+    let bytes = noise(12);
+    let op = ImageOp { element: Element::U8, scale: [0.0; 3], ..ImageOp::gray(4, 3) };
+    assert_eq!(prepare(&image(Format::Gray8, 4, 3, 0, &bytes), &bytes, &op).unwrap(), bytes);
+}
+
+#[test]
+fn resizes_as_pillow_does() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../../testdata/resize.json")).unwrap();
+    let bytes = |value: &serde_json::Value| -> Vec<u8> { serde_json::from_value(value.clone()).unwrap() };
+    let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+    let (width, height) = (number(&vectors["width"]), number(&vectors["height"]));
+    let mut preparer = Preparer::new(LIMIT);
+    for case in vectors["cases"].as_array().unwrap() {
+        for (name, format, color, channels) in
+            [("gray", Format::Gray8, Color::Gray, 1), ("rgb", Format::Rgb8, Color::Rgb, 3)]
+        {
+            let frame = bytes(&vectors[name]);
+            let crop: [u32; 4] = serde_json::from_value(case["crop"].clone()).unwrap();
+            let op = ImageOp {
+                crop,
+                width: number(&case["size"][0]),
+                height: number(&case["size"][1]),
+                color,
+                layout: Layout::Nhwc,
+                element: Element::U8,
+                filter: match case["filter"].as_str().unwrap() {
+                    "nearest" => Filter::Nearest,
+                    "bilinear" => Filter::Bilinear,
+                    _ => Filter::Area,
+                },
+                mean: [0.0; 3],
+                scale: [0.0; 3],
+            };
+            let mut out = vec![0; op.tensor_len()];
+            let header = image(format, width, height, width * channels, &frame);
+            preparer.prepare(&header, &frame, &op, &mut out).unwrap();
+            let wanted = bytes(&case[name]);
+            assert_eq!(out.len(), wanted.len());
+            let off = out.iter().zip(&wanted).map(|(is, was)| is.abs_diff(*was)).max().unwrap();
+            let most = if op.filter == Filter::Nearest { 0 } else { 1 };
+            assert!(off <= most, "{name} {} {:?} {:?}: off by {off}", case["filter"], crop, case["size"]);
+        }
+    }
+}
+
+#[test]
+fn pixels_outside_of_the_crop_do_not_bleed_in() {
+    let mut bytes = vec![255; 16 * 16];
+    for y in 4..12 {
+        bytes[y * 16 + 4..y * 16 + 12].fill(0);
+    }
+    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Area] {
+        let op = ImageOp { crop: [4, 4, 8, 8], filter, ..ImageOp::gray(3, 5) };
+        let out = prepare(&image(Format::Gray8, 16, 16, 16, &bytes), &bytes, &op).unwrap();
+        assert!(out.iter().all(|byte| *byte == 0), "{filter:?}");
+    }
+}
+
+#[test]
+fn a_preparer_that_was_used_gives_the_same_as_a_new_one() {
+    let mut used = Preparer::new(LIMIT);
+    for (format, side, size) in
+        [(Format::Yuyv, 40, 30), (Format::Yuyv, 8, 5), (Format::Gray16, 40, 7), (Format::Yuyv, 8, 5)]
+    {
+        let bytes = noise((side * side * 2) as usize);
+        let header = image(format, side, side, 0, &bytes);
+        let op = ImageOp { color: Color::Rgb, ..ImageOp::gray(size, size) };
+        let mut out = vec![0; op.tensor_len()];
+        used.prepare(&header, &bytes, &op, &mut out).unwrap();
+        assert_eq!(out, prepare(&header, &bytes, &op).unwrap(), "{format:?} {side}");
+    }
+}
+
+#[test]
+fn refuses_frames_that_are_shorter_than_they_claim() {
+    let bytes = noise(64);
+    let op = ImageOp::gray(2, 2);
+    let most = u32::MAX;
+    for (format, width, height, stride) in [
+        (Format::Gray8, 9, 8, 9),
+        (Format::Gray8, 8, 8, 9),
+        (Format::Gray8, 8, 8, 7),
+        (Format::Gray8, most, most, most),
+        (Format::Gray8, 1, 2, most),
+        (Format::Gray8, 1, most, 1),
+        (Format::Rgb8, most, 1, 0),
+        (Format::Rgb8, 8, 3, 0),
+        (Format::Bgr8, most, most, 1),
+        (Format::Gray16, most, most, 0),
+        (Format::Gray16, 33, 1, 0),
+        (Format::Yuyv, most, most, most),
+        (Format::Yuyv, 33, 1, 0),
+        (Format::Nv12, most, most, 0),
+        (Format::Nv12, 8, 6, 8),
+        (Format::Nv12, 8, most, 8),
+    ] {
+        let header = image(format, width, height, stride, &bytes);
+        let refused = prepare(&header, &bytes, &op);
+        assert!(matches!(refused, Err(ImageError::Short { .. })), "{format:?} {width} {height} {stride} {refused:?}");
+    }
+    // The same with one row less fits.
+    assert!(prepare(&image(Format::Nv12, 8, 4, 8, &bytes), &bytes, &op).is_ok());
+}
+
+#[test]
+fn refuses_what_is_not_pixels() {
+    let bytes = noise(64);
+    let op = ImageOp::gray(2, 2);
+    for format in [Format::None, Format::Jpeg, Format::Png, Format::F32] {
+        assert_eq!(prepare(&image(format, 8, 8, 8, &bytes), &bytes, &op), Err(ImageError::NotPixels));
+    }
+    let series = FrameHeader { kind: Kind::Series, ..image(Format::Gray8, 8, 8, 8, &bytes) };
+    assert_eq!(prepare(&series, &bytes, &op), Err(ImageError::NotPixels));
+    assert_eq!(prepare(&image(Format::Gray8, 0, 8, 8, &bytes), &bytes, &op), Err(ImageError::NotPixels));
+    assert_eq!(prepare(&image(Format::Gray8, 8, 0, 8, &bytes), &bytes, &op), Err(ImageError::NotPixels));
+}
+
+#[test]
+fn refuses_crops_outside_of_the_frame() {
+    let bytes = noise(64);
+    let header = image(Format::Gray8, 8, 8, 8, &bytes);
+    for crop in [
+        [0, 0, 9, 8],
+        [0, 0, 8, 9],
+        [8, 0, 1, 1],
+        [0, 8, 1, 1],
+        [7, 7, 2, 1],
+        [u32::MAX, 0, 1, 1],
+        [0, u32::MAX, u32::MAX, u32::MAX],
+        [1, 1, u32::MAX, 1],
+        [0, 0, 0, 1],
+    ] {
+        let op = ImageOp { crop, ..ImageOp::gray(2, 2) };
+        assert!(matches!(prepare(&header, &bytes, &op), Err(ImageError::Crop { .. })), "{crop:?}");
+    }
+}
+
+#[test]
+fn holds_its_buffers_to_the_limit_and_the_place_to_the_tensor() {
+    let bytes = noise(64);
+    let header = image(Format::Gray8, 8, 8, 8, &bytes);
+    let op = ImageOp { element: Element::U8, scale: [0.0; 3], ..ImageOp::gray(MAX_SIDE, 64) };
+    let mut out = vec![0; op.tensor_len()];
+    let refused = Preparer::new(1000).prepare(&header, &bytes, &op, &mut out);
+    assert!(matches!(refused, Err(ImageError::TooLarge { limit: 1000, .. })), "{refused:?}");
+    let short = Preparer::new(LIMIT).prepare(&header, &bytes, &op, &mut out[1..]);
+    assert!(matches!(short, Err(ImageError::Length { .. })), "{short:?}");
+}
+
+/// Not a check but a measurement: `cargo test -p sanderling-runtime --release -- --ignored --nocapture prints_`.
+#[test]
+#[ignore = "measures time"]
+fn prints_how_long_an_operation_takes() {
+    use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer, images::ImageRef};
+    let bytes = noise(640 * 480 * 3);
+    for (format, stride, color) in
+        [(Format::Gray8, 640, Color::Gray), (Format::Rgb8, 1920, Color::Rgb), (Format::Yuyv, 1280, Color::Rgb)]
+    {
+        let header = image(format, 640, 480, stride, &bytes);
+        let op = ImageOp { color, ..ImageOp::gray(64, 64) };
+        let mut out = vec![0; op.tensor_len()];
+        let mut preparer = Preparer::new(LIMIT);
+        let ours = best(|| preparer.prepare(&header, &bytes, &op, &mut out).unwrap());
+        let channels = stride / 640;
+        let kind = if channels == 1 { fast_image_resize::PixelType::U8 } else { fast_image_resize::PixelType::U8x3 };
+        let mut resizer = Resizer::new();
+        let mut to = fast_image_resize::images::Image::new(64, 64, kind);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let mut floats = vec![0.0_f32; 64 * 64 * 3];
+        let alone = best(|| {
+            let from = ImageRef::new(640, 480, &bytes, kind).unwrap();
+            resizer.resize(&from, &mut to, &options).unwrap();
+            for (float, byte) in floats.iter_mut().zip(to.buffer()) {
+                *float = f32::from(*byte) / 255.0;
+            }
+        });
+        println!("640x480 {format:?} to 64x64 {color:?}: {ours:.1} us; resize and normalise alone {alone:.1} us");
+    }
+}
+
+fn best(mut work: impl FnMut()) -> f64 {
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+    let once = |work: &mut dyn FnMut()| {
+        let began = std::time::Instant::now();
+        work();
+        began.elapsed().as_secs_f64() * 1e6
+    };
+    (0..500).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
+}

@@ -16,7 +16,7 @@ pub mod tract;
 
 use std::sync::Arc;
 
-use sanderling_guest::tensor::TensorType;
+pub use sanderling_guest::tensor::TensorType;
 use thiserror::Error;
 
 /// Why a model is not loaded or not run.

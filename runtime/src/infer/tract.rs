@@ -15,6 +15,7 @@ use std::{
 };
 
 use sanderling_guest::tensor::TensorType;
+use sanderling_protocol::deployment::Limits;
 use tract_onnx::{
     prelude::{
         DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, Symbol, TDim, Tensor, TractError,
@@ -53,6 +54,13 @@ pub fn probe_cpu() {
 pub struct Tract {
     /// No tensor is larger than this, in bytes.
     pub max_tensor: usize,
+}
+
+impl Tract {
+    /// One that holds tensors to `native_memory_mib`.
+    pub fn new(limits: &Limits) -> Self {
+        Self { max_tensor: (limits.native_memory_mib as usize).saturating_mul(1 << 20) }
+    }
 }
 
 impl Inference for Tract {
