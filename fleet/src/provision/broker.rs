@@ -1,7 +1,7 @@
 //! Configuration for Mosquitto: TLS with client certificates, identity from the common name, an access list that confines each
 //! device to its own subtree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sanderling_protocol::topics::Topics;
@@ -28,8 +28,11 @@ pub(crate) fn mosquitto(
     let folder = folder.canonicalize().with_context(|| format!("could not find {}", folder.display()))?;
     let shown = folder.display();
     let port = address.port;
+    let user = owner(&folder)?;
     let configuration = format!(
         "# Mosquitto for a Sanderling fleet. Run it with: mosquitto -c {shown}/mosquitto.conf
+# The key is readable by who wrote it: started by root, Mosquitto becomes this user.
+user {user}
 per_listener_settings false
 listener {port}
 cafile {shown}/ca.pem
@@ -53,6 +56,15 @@ set_tcp_nodelay true
     let file = folder.join("mosquitto.conf");
     home::write(&file, configuration.as_bytes())?;
     Ok(file)
+}
+
+/// The name of the user who owns the folder, or its number where it has no name.
+fn owner(folder: &Path) -> Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = std::fs::metadata(folder)?.uid().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find(|line| line.split(':').nth(2) == Some(&uid)).and_then(|line| line.split(':').next());
+    Ok(named.unwrap_or(&uid).to_owned())
 }
 
 /// Each device reads what is published for all and its own commands, and writes its own subtree; `%u` is the common name.

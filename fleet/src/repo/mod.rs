@@ -65,6 +65,11 @@ impl State {
     }
 }
 
+/// The version of the signed deployments.
+pub(crate) fn deployments_version(home: &Home) -> Result<u64> {
+    Ok(State::load(home)?.version("deployments"))
+}
+
 fn metadata_file(version: u64, role: &str) -> String {
     match role {
         "timestamp" => "repo/metadata/timestamp.json".to_owned(),

@@ -26,11 +26,17 @@ const DAY: i64 = 86_400;
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct Expiry {
     /// Days until releases and deployments expire.
-    #[arg(long, default_value_t = 365)]
+    #[arg(long, default_value_t = Self::default().targets_days)]
     pub(crate) targets_days: u32,
     /// Days until snapshot and timestamp expire: for how long a broker can hide a newer state from a device unnoticed.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = Self::default().timestamp_days)]
     pub(crate) timestamp_days: u32,
+}
+
+impl Default for Expiry {
+    fn default() -> Self {
+        Self { targets_days: 365, timestamp_days: 30 }
+    }
 }
 
 impl Expiry {

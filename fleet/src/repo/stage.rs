@@ -19,11 +19,18 @@ pub(crate) struct ModuleOptions {
     #[arg(long = "grant")]
     pub(crate) grants: Vec<String>,
     /// The most linear memory that a deployment may give, in MiB.
-    #[arg(long, default_value = "32")]
+    #[arg(long, default_value_t = Self::default().memory_mib)]
     pub(crate) memory_mib: NonZeroU32,
     /// The longest deadline for a frame that a deployment may give, in milliseconds.
-    #[arg(long, default_value = "1000")]
+    #[arg(long, default_value_t = Self::default().deadline_ms)]
     pub(crate) deadline_ms: NonZeroU32,
+}
+
+impl Default for ModuleOptions {
+    fn default() -> Self {
+        let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self { grants: Vec::new(), memory_mib: number(32), deadline_ms: number(1000) }
+    }
 }
 
 /// Which devices run a deployment.
@@ -44,6 +51,12 @@ pub(crate) struct RolloutOptions {
     /// The highest wins where several deployments fit a device.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) priority: i32,
+}
+
+impl Default for RolloutOptions {
+    fn default() -> Self {
+        Self { devices: Vec::new(), labels: Vec::new(), percent: 100, salt: None, priority: 0 }
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
