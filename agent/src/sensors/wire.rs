@@ -49,11 +49,6 @@ pub(super) enum Cut {
     },
 }
 
-/// The longest frame, prefix and header included, where the content is at most `max_frame`.
-pub(super) const fn longest(max_frame: usize) -> usize {
-    LENGTH + HEADER + max_frame
-}
-
 /// Cuts the first frame from `bytes`.
 ///
 /// # Errors
@@ -104,7 +99,7 @@ mod tests {
         let bytes = frame(0, b"abc");
         let Cut::Whole { header, start, end } = cut(&bytes, 3).unwrap() else { unreachable!() };
         assert_eq!((header.len, &bytes[start..end]), (3, b"abc".as_slice()));
-        assert_eq!(end, longest(3));
+        assert_eq!(end, LENGTH + HEADER + 3);
         assert_eq!(cut(&bytes[..3], 3), Ok(Cut::Part(4)));
         assert_eq!(cut(&bytes[..50], 3), Ok(Cut::Part(103)));
         assert_eq!(cut(&bytes[..102], 3), Ok(Cut::Part(103)));
