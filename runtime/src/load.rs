@@ -16,6 +16,7 @@ use crate::{
         self, Grants, HostState, Ports, Settings,
         nn::{NamedModel, NnState},
     },
+    infer::{Inference, tract::Tract},
     instance::Guest,
     limits::Budget,
     module,
@@ -58,18 +59,26 @@ impl Guest {
     /// # Errors
     /// A [`Fault`] that names what is wrong with the module, its imports, its exports or its models.
     pub fn load(spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
+        Self::load_with(&Tract::new(&spec.limits), spec, ports)
+    }
+
+    /// As [`Guest::load`], with an inference library of the caller's: another one, or one that looks on.
+    ///
+    /// # Errors
+    /// As [`Guest::load`].
+    pub fn load_with(inference: &dyn Inference, spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
         match spec.execution {
-            Execution::Reactor => load_reactor(spec, ports),
+            Execution::Reactor => load_reactor(inference, spec, ports),
         }
     }
 }
 
-fn load_reactor(spec: LoadSpec<'_>, ports: Ports) -> Result<Guest, Fault> {
+fn load_reactor(inference: &dyn Inference, spec: LoadSpec<'_>, ports: Ports) -> Result<Guest, Fault> {
     let clock = Arc::clone(&ports.clock);
     let began = clock.mono_ns();
     let (engine, module) = module::compile(spec.module)?;
     let compiled = clock.mono_ns();
-    let nn = NnState::new(spec.models, &spec.limits)?;
+    let nn = NnState::with(inference, spec.models, &spec.limits)?;
     let modelled = clock.mono_ns();
     let settings =
         Settings { nn, grants: Grants::new(&spec.grants), limits: spec.limits, config: Arc::from(spec.config) };
@@ -107,7 +116,7 @@ fn instantiate(
 
 fn check_abi(store: &mut Store<HostState>, exports: &Exports, stop: &dyn Fn() -> bool) -> Result<(), Fault> {
     let limits = store.data().limits;
-    let mut budget = Budget::frame(&limits, store.data().clock.mono_ns());
+    let mut budget = Budget::start(&limits, store.data().clock.mono_ns());
     match call::run(store, exports.abi, (), &mut budget, stop) {
         Ok(sanderling_guest::ABI) => Ok(()),
         Ok(other) => {
