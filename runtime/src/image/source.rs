@@ -125,7 +125,7 @@ impl<'a> Source<'a> {
             Format::Rgb8 | Format::Bgr8 => 3,
             _ => return None,
         };
-        let whole = self.stride % pixel == 0 && self.stride.checked_mul(self.height)? <= self.bytes.len();
+        let whole = self.stride.is_multiple_of(pixel) && self.stride.checked_mul(self.height)? <= self.bytes.len();
         whole.then_some(View { bytes: self.bytes, width: self.stride / pixel, height: self.height })
     }
 
