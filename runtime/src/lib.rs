@@ -35,3 +35,4 @@ pub use load::{LoadSpec, Loaded};
 pub use memory::GuestMemory;
 pub use output::{Output, Recorder, Said};
 pub use random::{Random, SeededRandom};
+pub use sanderling_guest::frame::{Format, FrameHeader, Kind};

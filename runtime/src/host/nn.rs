@@ -31,7 +31,7 @@ use super::{Errno, HostState, answer, native, output};
 use crate::{
     GuestMemory,
     image::Preparer,
-    infer::{Context, Graph, InferError, Inference, tract::Tract},
+    infer::{Context, Graph, InferError, Inference},
 };
 
 /// The module name of wasi-nn.
@@ -89,19 +89,10 @@ struct Model {
 }
 
 impl NnState {
-    /// Parses the models with tract.
-    ///
-    /// # Errors
-    /// A fault that names the model that does not parse (`init`) or needs too large a tensor (`native_memory`).
-    pub fn new(models: Vec<NamedModel>, limits: &Limits) -> Result<Self, Fault> {
-        let limit = limit(limits);
-        Self::with(&Tract { max_tensor: limit }, models, limits)
-    }
-
     /// Parses the models.
     ///
     /// # Errors
-    /// As [`NnState::new`].
+    /// A fault that names the model that does not parse (`init`) or needs too large a tensor (`native_memory`).
     pub fn with(inference: &dyn Inference, models: Vec<NamedModel>, limits: &Limits) -> Result<Self, Fault> {
         let parse = |NamedModel { name, bytes }| {
             let graph = inference.load(&name, &bytes).map_err(|error| fault(&error))?;
