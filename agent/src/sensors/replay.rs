@@ -399,7 +399,7 @@ mod tests {
         let folder = folder(&[("a.png", b"one"), ("b.png", b"two")]);
         let path = folder.path().to_owned();
         let bench = Bench::default();
-        let settings = ReplaySettings { repeat: true, ..settings(&[path.clone()]) };
+        let settings = ReplaySettings { repeat: true, ..settings(std::slice::from_ref(&path)) };
         bench
             .run(Box::new(Replay::new(settings)), async |bench| {
                 until(|| bench.count() >= 3).await;
@@ -467,7 +467,7 @@ mod tests {
         let folder = folder(&[]);
         let path = folder.path().to_owned();
         Bench::default()
-            .run(Box::new(Replay::new(settings(&[path.clone()]))), async |bench| {
+            .run(Box::new(Replay::new(settings(std::slice::from_ref(&path)))), async |bench| {
                 until(|| bench.report().error.is_some_and(|error| error.contains("no file gives a frame"))).await;
                 fs::write(path.join("late.png"), b"late").unwrap();
                 until(|| bench.count() == 1).await;
