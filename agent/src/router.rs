@@ -86,3 +86,65 @@ impl FrameSink for Router {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{clock::FakeClock, frames::Pool, workload::fake::FakeFeed};
+    use sanderling_guest::frame::FrameHeader;
+    use sanderling_protocol::deployment::Policy;
+    use std::sync::Arc;
+
+    fn module(sensors: &[&'static str], pool: &Pool) -> (Rc<Inlet>, FakeFeed) {
+        let inputs = sensors.iter().map(|sensor| (*sensor, Policy::Queue(100)));
+        let inlet = Rc::new(Inlet::new(inputs, pool.clone(), Arc::new(FakeClock::default())));
+        let feed = FakeFeed::new(100, 1000);
+        inlet.open(Box::new(feed.clone()));
+        (inlet, feed)
+    }
+
+    fn frame(pool: &Pool, seq: u64) -> Frame {
+        pool.take(8).unwrap().frame(FrameHeader { seq, ..FrameHeader::new("s", 0) }, 0, 8).unwrap()
+    }
+
+    #[test]
+    fn each_frame_goes_to_every_module_that_asks_for_its_sensor() {
+        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let (left, right) = (router.sensor("left").unwrap(), router.sensor("right").unwrap());
+        let (one, one_feed) = module(&["left", "absent"], &pool);
+        let (both, both_feed) = module(&["right", "left"], &pool);
+        router.switch(vec![one, both]);
+        router.frame(left, &frame(&pool, 1));
+        router.frame(right, &frame(&pool, 2));
+        router.flush();
+        assert_eq!((one_feed.seqs(), both_feed.seqs()), (vec![1], vec![1, 2]));
+        assert_eq!((one_feed.wakes(), both_feed.wakes()), (1, 1));
+        assert_eq!(pool.made(), 1, "the memory of the first frame carries the second");
+    }
+
+    #[test]
+    fn a_switch_leaves_no_frame_to_the_old_modules_and_none_to_nobody() {
+        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let sensor = router.sensor("s").unwrap();
+        assert!(!router.wanted(sensor));
+        let ((old, old_feed), (new, new_feed)) = (module(&["s"], &pool), module(&["s"], &pool));
+        router.switch(vec![old]);
+        assert!(router.wanted(sensor));
+        router.frame(sensor, &frame(&pool, 1));
+        router.switch(vec![new]);
+        router.frame(sensor, &frame(&pool, 2));
+        assert_eq!((old_feed.seqs(), new_feed.seqs()), (vec![1], vec![2]));
+        router.switch(Vec::new());
+        assert!(!router.wanted(sensor));
+    }
+
+    #[test]
+    fn a_sensor_keeps_its_id_and_there_is_a_most() {
+        let router = Router::new();
+        let first = router.sensor("a").unwrap();
+        assert_ne!(router.sensor("b"), Some(first));
+        assert_eq!(router.sensor("a"), Some(first));
+        assert_eq!((0..1000).filter(|i| router.sensor(&i.to_string()).is_some()).count(), MAX_SENSORS - 2);
+    }
+}

@@ -1,0 +1,211 @@
+use super::*;
+use crate::{clock::FakeClock, workload::fake::FakeFeed};
+use sanderling_guest::frame::FrameHeader;
+
+struct Bench {
+    pool: Pool,
+    clock: Arc<FakeClock>,
+    inlet: Inlet,
+    feed: FakeFeed,
+}
+
+fn bench(policies: &[Policy]) -> Bench {
+    let (pool, clock) = (Pool::new(1 << 20), Arc::new(FakeClock::default()));
+    let inlet = Inlet::new(policies.iter().map(|policy| ("cam0", *policy)), pool.clone(), clock.clone());
+    Bench { pool, clock, inlet, feed: FakeFeed::new(1000, 1 << 20) }
+}
+
+impl Bench {
+    fn frame(&self, seq: u64, length: usize) -> Frame {
+        let block = self.pool.take(length).unwrap();
+        block.frame(FrameHeader { seq, ..FrameHeader::new("cam0", 0) }, 0, length).unwrap()
+    }
+
+    fn open(&self) {
+        self.inlet.open(Box::new(self.feed.clone()));
+    }
+
+    fn offer(&self, seqs: impl IntoIterator<Item = u64>) {
+        seqs.into_iter().for_each(|seq| self.inlet.offer(0, &self.frame(seq, 64)));
+    }
+
+    fn answer(&self, seq: u64) {
+        self.inlet.answered(seq, self.clock.mono()).unwrap();
+        self.feed.release(1);
+        self.inlet.pump();
+    }
+}
+
+#[test]
+fn latest_hands_over_one_frame_and_replaces_the_one_that_waits() {
+    let bench = bench(&[Policy::Latest]);
+    bench.open();
+    bench.offer(1..=5);
+    assert_eq!(bench.feed.seqs(), [1]);
+    bench.answer(1);
+    assert_eq!(bench.feed.seqs(), [1, 5]);
+    assert_eq!(bench.feed.dropped(), [0, 3]);
+    assert_eq!(bench.inlet.counts().dropped, 3);
+    bench.answer(5);
+    bench.offer([6]);
+    assert_eq!(bench.feed.dropped(), [0, 3, 0]);
+}
+
+#[test]
+fn queue_keeps_order_and_drops_the_oldest_that_waits() {
+    let bench = bench(&[Policy::Queue(4)]);
+    bench.open();
+    bench.offer(1..=7);
+    // One at work and four waiting, two of them in the ring.
+    assert_eq!(bench.feed.seqs(), [1, 2, 3]);
+    assert_eq!(bench.inlet.counts().dropped, 2);
+    for seq in [1, 2, 3, 6, 7] {
+        bench.answer(seq);
+    }
+    assert_eq!(bench.feed.seqs(), [1, 2, 3, 6, 7]);
+    assert_eq!(bench.feed.dropped(), [0, 0, 0, 2, 0]);
+}
+
+#[test]
+fn frames_wait_for_a_ring_that_is_full() {
+    let mut bench = bench(&[Policy::Queue(100)]);
+    bench.feed = FakeFeed::new(2, 1 << 20);
+    bench.open();
+    bench.offer(1..=4);
+    assert_eq!(bench.feed.seqs(), [1, 2]);
+    bench.answer(1);
+    assert_eq!(bench.feed.seqs(), [1, 2, 3]);
+    assert_eq!(bench.inlet.counts(), Counts::default());
+}
+
+#[test]
+fn frames_wait_for_a_worker_that_starts() {
+    let bench = bench(&[Policy::Latest]);
+    bench.offer([1, 2]);
+    bench.open();
+    assert_eq!(bench.feed.seqs(), [2]);
+    assert_eq!(bench.feed.wakes(), 1);
+}
+
+#[test]
+fn a_frame_that_never_fits_is_counted_and_stands_in_nobodys_way() {
+    let mut bench = bench(&[Policy::Queue(10)]);
+    bench.feed = FakeFeed::new(10, 1000);
+    bench.open();
+    bench.inlet.offer(0, &bench.frame(1, 2000));
+    bench.offer([2]);
+    assert_eq!(bench.feed.seqs(), [2]);
+    assert_eq!(bench.feed.dropped(), [1]);
+    assert_eq!(bench.inlet.counts(), Counts { dropped: 0, oversize: 1 });
+}
+
+#[test]
+fn lanes_do_not_take_each_others_room() {
+    let bench = bench(&[Policy::Latest, Policy::Latest]);
+    bench.open();
+    bench.offer([1, 2]);
+    bench.inlet.offer(1, &bench.frame(1, 64));
+    assert_eq!(bench.feed.seqs(), [1, 1]);
+    bench.inlet.offer(2, &bench.frame(1, 64));
+    assert_eq!(bench.feed.seqs().len(), 2, "there is no third lane");
+}
+
+#[test]
+fn wakes_a_sleeping_worker_once_for_many_frames() {
+    let bench = bench(&[Policy::Queue(100)]);
+    bench.open();
+    bench.offer(1..=10);
+    assert_eq!(bench.feed.wakes(), 0);
+    bench.inlet.flush();
+    bench.inlet.flush();
+    assert_eq!(bench.feed.wakes(), 1);
+}
+
+#[test]
+fn answers_out_of_order_are_a_breach() {
+    let bench = bench(&[Policy::Queue(10)]);
+    bench.open();
+    assert_eq!(bench.inlet.answered(1, Duration::ZERO), Err(Broken::Answer { seq: 1 }));
+    bench.offer([1, 2]);
+    assert_eq!(bench.inlet.answered(2, Duration::ZERO), Err(Broken::Answer { seq: 2 }));
+    assert_eq!(bench.inlet.answered(1, Duration::ZERO), Ok(()));
+    assert_eq!(bench.inlet.answered(1, Duration::ZERO), Err(Broken::Answer { seq: 1 }));
+}
+
+#[test]
+fn a_damaged_ring_is_told_and_used_no_more() {
+    let bench = bench(&[Policy::Queue(10)]);
+    bench.open();
+    bench.feed.corrupt();
+    bench.offer([1]);
+    assert!(bench.inlet.is_broken());
+}
+
+#[test]
+fn progress_counts_from_the_last_answer_or_the_oldest_submission() {
+    let bench = bench(&[Policy::Queue(10)]);
+    let ms = Duration::from_millis;
+    bench.open();
+    assert_eq!(bench.inlet.stuck_since(), None);
+    bench.clock.advance(ms(10));
+    bench.offer([1, 2]);
+    bench.clock.advance(ms(10));
+    assert_eq!(bench.inlet.stuck_since(), Some((ms(10), 1)));
+    bench.answer(1);
+    assert_eq!(bench.inlet.stuck_since(), Some((ms(20), 2)));
+    bench.answer(2);
+    assert_eq!(bench.inlet.stuck_since(), None);
+}
+
+#[tokio::test]
+async fn tells_when_frames_are_outstanding_and_nobody_watches() {
+    let bench = bench(&[Policy::Queue(10)]);
+    bench.open();
+    bench.offer([1]);
+    bench.inlet.unwatched.notified().await;
+    bench.offer([2]);
+    let again = tokio::time::timeout(Duration::ZERO, bench.inlet.unwatched.notified()).await;
+    assert!(again.is_err(), "told twice while watched");
+    bench.answer(1);
+    bench.answer(2);
+    assert_eq!(bench.inlet.stuck_since(), None);
+    bench.offer([3]);
+    bench.inlet.unwatched.notified().await;
+}
+
+#[test]
+fn what_a_worker_loses_counts_as_dropped_but_for_the_frame_at_hand() {
+    let bench = bench(&[Policy::Queue(4)]);
+    bench.open();
+    bench.offer(1..=4);
+    assert_eq!(bench.inlet.shut(), Some(1));
+    assert_eq!(bench.inlet.counts().dropped, 2);
+    bench.open();
+    assert_eq!(bench.feed.seqs(), [1, 2, 3, 4]);
+    assert_eq!(bench.feed.dropped().last(), Some(&2));
+    assert_eq!(bench.inlet.shut(), Some(4));
+}
+
+#[test]
+fn a_closed_inlet_holds_no_memory() {
+    let bench = bench(&[Policy::Queue(4)]);
+    bench.offer(1..=4);
+    bench.inlet.close();
+    bench.offer(5..=9);
+    let idle = bench.pool.idle_bytes();
+    assert!(idle > 0);
+    bench.inlet.reopen();
+    bench.open();
+    assert!(bench.feed.seqs().is_empty());
+    bench.offer([10]);
+    assert_eq!(bench.feed.seqs(), [10]);
+}
+
+#[test]
+fn waiting_frames_are_bounded_in_bytes() {
+    let bench = bench(&[Policy::Queue(4096)]);
+    for seq in 0..40 {
+        bench.inlet.offer(0, &bench.frame(seq, 1 << 20));
+    }
+    assert_eq!(bench.inlet.counts().dropped, 24);
+}
