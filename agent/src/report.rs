@@ -120,8 +120,8 @@ impl Pace {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use sanderling_protocol::reported::{MetadataReport, ModuleState};
     use sanderling_protocol::digest::Digest;
+    use sanderling_protocol::reported::{MetadataReport, ModuleState};
 
     use super::*;
 

@@ -41,12 +41,21 @@ pub(super) enum Job {
     Time(i64),
     Survey(Vec<Digest>),
     Begin(Digest, Arc<BlobIndex>),
-    Write { blob: Digest, index: usize, chunk: Digest, content: Arc<[u8]> },
+    Write {
+        blob: Digest,
+        index: usize,
+        chunk: Digest,
+        content: Arc<[u8]>,
+    },
     Finish(Digest),
     Read(Digest),
     Collect(BTreeSet<Digest>),
     /// Open every blob of a plan, to be staged or started.
-    Open { generation: u64, purpose: Purpose, plan: Arc<Plan> },
+    Open {
+        generation: u64,
+        purpose: Purpose,
+        plan: Arc<Plan>,
+    },
     Usage,
 }
 
@@ -64,7 +73,12 @@ pub(super) enum Done {
     Stored(Result<(), (StoreError, Box<Job>)>),
     /// The answer to a question of [`crate::sync`].
     Answer(Event),
-    Opened { generation: u64, purpose: Purpose, plan: Arc<Plan>, result: Result<Vec<(Digest, File)>, BlobError> },
+    Opened {
+        generation: u64,
+        purpose: Purpose,
+        plan: Arc<Plan>,
+        result: Result<Vec<(Digest, File)>, BlobError>,
+    },
     Usage(Usage),
 }
 
@@ -229,12 +243,8 @@ pub(super) fn load(store: &dyn Store) -> Loaded {
     let slot = |name| or_nothing::<Option<Slot>>(name, store::get(store, Table::Slots, name));
     let trial = or_nothing::<Option<Trial>>(CANDIDATE, store::get(store, Table::Slots, CANDIDATE));
     let rejected = or_nothing::<Option<Vec<Rejected>>>(REJECTED, store::get(store, Table::Refused, REJECTED));
-    let slots = Slots {
-        committed: slot(COMMITTED),
-        previous: slot(PREVIOUS),
-        trial,
-        rejected: rejected.unwrap_or_default(),
-    };
+    let slots =
+        Slots { committed: slot(COMMITTED), previous: slot(PREVIOUS), trial, rejected: rejected.unwrap_or_default() };
     let roles = or_nothing("the trusted metadata", store.keys(Table::Trust));
     let file = |role: String| Some((role.clone(), or_nothing(&role, store.get_bytes(Table::Trust, &role))?));
     let saved_time = or_nothing("the saved time", store::saved_time(store));

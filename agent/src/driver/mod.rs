@@ -12,25 +12,19 @@
 //! Limits: no timer runs that nobody waits for; the idle loop wakes for keep-alive, watchdog and the report.
 
 mod commands;
+mod effects;
+mod incoming;
 mod keeper;
+mod outgoing;
 mod parts;
 mod sensors;
 mod shutdown;
 mod spool;
 mod works;
 
-use std::{
-    collections::VecDeque,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use sanderling_protocol::{
-    reported::{Event as Told, EventKind, Reported, Storage},
-    topics::Topics,
-};
+use sanderling_protocol::{reported::EventKind, topics::Topics};
 use tokio::sync::{Notify as Wake, mpsc};
 
 pub use parts::{DriverError, check, run};
@@ -38,24 +32,22 @@ pub use parts::{DriverError, check, run};
 use crate::{
     clock::Clock,
     health::{Watchdog, notify::Notify},
-    link::{Link, LinkEvent, LinkEvents, LinkRefusal, Publish},
-    outbox::{self, Record},
-    report::{self, Pace},
+    link::{Link, LinkEvent, LinkEvents},
+    outbox::Record,
+    report::Pace,
     sensors::Sensors,
     settings::Settings,
     store::{BlobError, Usage},
-    sync::{Effect, Event, Message, Now, Sync},
+    sync::{Effect, Event, Now, Sync},
     workload::{Happened, WorkloadEvent},
 };
-use keeper::{Done, Job, Keeper, Purpose, judged};
+use keeper::{Done, Job, Keeper, judged};
 use parts::Gathered;
 use spool::{Spool, Spooled};
 use works::Works;
 
 /// How long to wait before a change that the disk did not take is given again.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
-/// Publishes that are kept free for reports and answers.
-const ROOM_KEPT: usize = 4;
 /// How often sensors are asked how they are, since they do not tell by themselves.
 const SENSORS_EVERY: Duration = Duration::from_secs(15);
 /// How often the time is saved while nothing else is stored.
@@ -232,57 +224,6 @@ impl Driver {
         }
     }
 
-    fn link_event(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Up { session, .. } => {
-                tracing::info!(%session, "connected");
-                self.epoch += 1;
-                self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
-                self.pace.forget();
-                self.decide(Event::LinkUp);
-            }
-            LinkEvent::Down { error, retry_in } => {
-                tracing::debug!(%error, ?retry_in, "not connected");
-                if self.connection.take().is_some() {
-                    self.spool.link_down();
-                    self.decide(Event::LinkDown);
-                }
-                self.notify.status(&format!("not connected: {error}"));
-                self.status.clear();
-            }
-            LinkEvent::Message(message) => self.message(message),
-            LinkEvent::Acked { token } => {
-                self.spool.acked(token);
-                self.more_records();
-            }
-            LinkEvent::PublishRefused { token, error } => {
-                tracing::warn!(%error, "a record was refused");
-                self.spool.refused(token);
-                self.more_records();
-                self.decide(Event::Refused { what: "publish".into(), why: error.to_string() });
-            }
-            LinkEvent::Subscribed { topics } => tracing::trace!(?topics, "subscribed"),
-            LinkEvent::SubscribeRefused { topic, error } => {
-                tracing::warn!(%topic, %error, "a subscription was refused");
-                self.decide(Event::Refused { what: topic, why: error.to_string() });
-            }
-        }
-    }
-
-    fn message(&mut self, message: crate::link::Message) {
-        if let Some(what) = self.topics.parse_published(&message.topic) {
-            return self.decide(Event::Message(Message { what, payload: message.payload }));
-        }
-        match self.topics.parse_device(&message.topic) {
-            Some((device, rest)) if device == self.settings.device => {
-                if let Some(name) = rest.strip_prefix("cmd/") {
-                    self.command(name.to_owned(), &message);
-                }
-            }
-            _ => tracing::debug!(topic = %message.topic, "a message that was not asked for"),
-        }
-    }
-
     fn done(&mut self, done: Done) {
         match done {
             Done::Stored(Ok(())) => self.storing = false,
@@ -321,7 +262,13 @@ impl Driver {
         let module = module.to_string();
         match what {
             Happened::Ready(ready) => {
-                tracing::info!(generation, module, module_us = ready.module_us, models_us = ready.models_us, "module loaded");
+                tracing::info!(
+                    generation,
+                    module,
+                    module_us = ready.module_us,
+                    models_us = ready.models_us,
+                    "module loaded"
+                );
                 if !ready.unconfined.is_empty() {
                     let missing = ready.unconfined.join(", ");
                     tracing::warn!(module, missing, "this kernel does not give every measure of confinement");
@@ -343,167 +290,6 @@ impl Driver {
                 self.decide(Event::Faulted { generation, module, fault });
             }
             Happened::Stopped => tracing::info!(generation, module, "module stopped"),
-        }
-    }
-
-    /// Carries out what waits, up to a change that is not on disk yet.
-    fn carry_out_all(&mut self) {
-        while !self.storing {
-            let Some(effect) = self.queue.pop_front() else { return };
-            self.carry_out(effect);
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Subscribe(what) => {
-                let topics = what.iter().map(|what| self.topics.published(what)).collect();
-                if let Err(error) = self.link.subscribe(topics) {
-                    self.decide(Event::Refused { what: "subscribe".into(), why: error.to_string() });
-                }
-            }
-            Effect::Unsubscribe(what) => {
-                let topics: Vec<String> = what.iter().map(|what| self.topics.published(what)).collect();
-                self.link.unsubscribe(&topics);
-            }
-            Effect::PersistTrust(files) => {
-                let time = self.unix();
-                self.saved_time = Some(time);
-                self.store(Job::Trust(files, time));
-            }
-            Effect::PersistSlots(slots) => self.store(Job::Slots(slots)),
-            Effect::Survey { blobs } => self.keeper.give(Job::Survey(blobs)),
-            Effect::Begin { digest, index } => self.keeper.give(Job::Begin(digest, index)),
-            Effect::Write { blob, index, chunk, content } => {
-                self.keeper.give(Job::Write { blob, index, chunk, content });
-            }
-            Effect::Finish { digest } => self.keeper.give(Job::Finish(digest)),
-            Effect::ReadDocument { digest } => self.keeper.give(Job::Read(digest)),
-            Effect::Collect { keep } => self.keeper.give(Job::Collect(keep)),
-            Effect::Stage { generation, plan } => self.open(generation, Purpose::Stage, plan),
-            Effect::Start { generation, plan } => self.open(generation, Purpose::Start, plan),
-            Effect::Route { generation } => self.works.route(generation),
-            Effect::Stop { generation } => self.works.stop(generation),
-            Effect::Count { generation } => {
-                let frames = self.works.count(generation);
-                self.decide(Event::Counted { generation, frames });
-            }
-            Effect::Tell(what) => self.tell(what),
-        }
-    }
-
-    fn open(&mut self, generation: u64, purpose: Purpose, plan: Arc<crate::sync::Plan>) {
-        let doing = if purpose == Purpose::Stage { "staged" } else { "started" };
-        tracing::info!(generation, deployment = %plan.slot.name, "a deployment is {doing}");
-        self.works.open(generation, purpose);
-        self.keeper.give(Job::Open { generation, purpose, plan });
-    }
-
-    fn store(&mut self, job: Job) {
-        self.storing = true;
-        self.keeper.give(job);
-    }
-
-    /// Tells the fleet, through the outbox, and the log.
-    fn tell(&mut self, what: EventKind) {
-        match &what {
-            EventKind::Refused(refused) => tracing::warn!(what = refused.what, why = refused.why, "refused"),
-            EventKind::RolledBack { deployment, why, .. } => tracing::warn!(deployment, why, "rolled back"),
-            EventKind::Committed { deployment, .. } => tracing::info!(deployment, "committed"),
-            EventKind::Fault { .. } => {}
-        }
-        match serde_json::to_vec(&Told { at_ms: self.clock.wall_ms(), what }) {
-            Ok(payload) => self.gathered.borrow_mut().push(outbox::EVENT.into(), Bytes::from(payload)),
-            Err(error) => tracing::error!(%error, "an event has no JSON form"),
-        }
-    }
-
-    /// Gives the outbox what guests and this loop have said.
-    fn hand_over_records(&mut self) {
-        let records = self.gathered.borrow_mut().take();
-        if !records.is_empty() {
-            self.spool.push(records);
-            self.more_records();
-        }
-    }
-
-    fn more_records(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.more = true;
-        }
-    }
-
-    fn records(&mut self, epoch: u64, records: Vec<Record>) {
-        let Some(connection) = self.connection.as_mut().filter(|_| epoch == self.epoch) else { return };
-        connection.asking = false;
-        connection.more |= !records.is_empty();
-        connection.unsent.extend(records);
-    }
-
-    /// Publishes what the outbox gave, and asks for more while there is room.
-    fn drain(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        while let Some(record) = connection.unsent.front() {
-            let topic = self.topics.device(&self.settings.device, &record.channel);
-            let publish = Publish::new(topic, record.payload.clone()).with_token(record.id);
-            match self.link.publish(publish) {
-                Ok(()) => {}
-                Err(error @ LinkRefusal::TooLong { .. }) => {
-                    tracing::error!(%error, channel = record.channel, "a record was dropped");
-                    self.spool.refused(record.id);
-                }
-                Err(_) => return,
-            }
-            connection.unsent.pop_front();
-        }
-        let room = self.link.room().saturating_sub(ROOM_KEPT);
-        if connection.more && !connection.asking && room > 0 {
-            (connection.asking, connection.more) = (true, false);
-            self.spool.next(room, self.epoch);
-        }
-    }
-
-    fn report_if_due(&mut self) {
-        let now = self.mono();
-        if self.connection.is_some() && self.pace.due_at().is_some_and(|at| at <= now) {
-            let Some(report) = self.build_report() else { return };
-            if self.pace.made(&report, now) {
-                self.publish_report(&report);
-            }
-        }
-    }
-
-    fn build_report(&self) -> Option<Reported> {
-        let session = self.connection.as_ref()?.session.clone();
-        Some(report::build(report::Parts {
-            device: self.settings.device.clone(),
-            session,
-            sync: self.sync.report(self.unix()),
-            modules: self.works.reports(self.sync.generation()),
-            sensors: self.sensors.reports(),
-            storage: Storage { used: self.storage.used, free: self.storage.free },
-            outbox: self.spool.figures(),
-        }))
-    }
-
-    fn publish_report(&mut self, report: &Reported) {
-        self.keeper.give(Job::Usage);
-        let payload = match serde_json::to_vec(report) {
-            Ok(payload) => payload,
-            Err(error) => return tracing::error!(%error, "the report has no JSON form"),
-        };
-        let topic = self.topics.device(&self.settings.device, "reported");
-        if let Err(error) = self.link.publish(Publish::new(topic, payload).retained()) {
-            tracing::warn!(%error, "the report was not published");
-            self.pace.forget();
-        }
-        let status = match &report.deployment {
-            Some(deployment) => format!("connected; {} is {:?}", deployment.name, deployment.state),
-            None => "connected; nothing is deployed to this device".into(),
-        };
-        if status != self.status {
-            self.notify.status(&status);
-            self.status = status;
         }
     }
 }

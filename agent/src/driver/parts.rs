@@ -1,14 +1,6 @@
 //! Puts the driver together from the real parts.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    io,
-    path::PathBuf,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -61,7 +53,9 @@ const MAX_ROOT: u64 = sanderling_protocol::tuf::MAX_METADATA_LEN;
 #[derive(Debug, Error)]
 pub enum DriverError {
     /// The initial root metadata cannot be read.
-    #[error("the root metadata {path} cannot be read: {cause}; put the repository's root.json there, or correct [trust] root")]
+    #[error(
+        "the root metadata {path} cannot be read: {cause}; put the repository's root.json there, or correct [trust] root"
+    )]
     RootFile {
         /// The file.
         path: PathBuf,
@@ -69,7 +63,9 @@ pub enum DriverError {
         cause: io::Error,
     },
     /// The initial root metadata is not to be trusted.
-    #[error("the root metadata {path} is not valid: {cause}; put the repository's root.json there, or correct [trust] root")]
+    #[error(
+        "the root metadata {path} is not valid: {cause}; put the repository's root.json there, or correct [trust] root"
+    )]
     Root {
         /// The file.
         path: PathBuf,
@@ -235,11 +231,8 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (workloads, happened) = Workloads::new(Options::new(settings.paths.worker.clone()), ports);
     let router = Router::new();
     let sensors = start_sensors(&settings, &router, &clock, pool);
-    let largest: BTreeMap<String, usize> = settings
-        .sensors
-        .keys()
-        .filter_map(|name| Some((name.clone(), sensors.largest_frame(name)?)))
-        .collect();
+    let largest: BTreeMap<String, usize> =
+        settings.sensors.keys().filter_map(|name| Some((name.clone(), sensors.largest_frame(name)?))).collect();
     let (answers, answered) = mpsc::unbounded_channel();
     let works = Works::new(Rc::new(workloads), router, shelf, largest, answers);
 
@@ -249,7 +242,14 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     if let Err(error) = link.subscribe(vec![topics.commands(&settings.device)]) {
         tracing::error!(%error, "commands are not subscribed to");
     }
-    let inputs = Inputs { link: link_events, keeper: kept, spool: spooled, workloads: happened, answers: answered, records: wake };
+    let inputs = Inputs {
+        link: link_events,
+        keeper: kept,
+        spool: spooled,
+        workloads: happened,
+        answers: answered,
+        records: wake,
+    };
     let driver = Driver {
         topics,
         link: Box::new(link),

@@ -209,3 +209,53 @@ impl Thread {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{clock::FakeClock, outbox::EVENT, settings::OutboxSettings, store::database::Database};
+
+    fn spool() -> (Spool, tokio_mpsc::UnboundedReceiver<Spooled>) {
+        let commit_interval = Duration::from_millis(100);
+        let settings = OutboxSettings { max_bytes: 64 << 20, event_max_bytes: 1 << 20, commit_interval };
+        let outbox = Outbox::open(Database::in_memory().unwrap(), settings).unwrap();
+        Spool::start(outbox, Arc::new(FakeClock::at(0))).unwrap()
+    }
+
+    async fn next(spool: &Spool, spooled: &mut tokio_mpsc::UnboundedReceiver<Spooled>, epoch: u64) -> Vec<Record> {
+        spool.next(10, epoch);
+        let Some(Spooled::Records { epoch: of, records }) = spooled.recv().await else { unreachable!() };
+        assert_eq!(of, epoch);
+        records
+    }
+
+    #[tokio::test]
+    async fn records_come_back_in_order_until_they_are_acknowledged() {
+        let (mut spool, mut spooled) = spool();
+        let record = |text: &'static str| (EVENT.to_owned(), Bytes::from_static(text.as_bytes()));
+        spool.push(vec![record("1"), record("2")]);
+        let first = next(&spool, &mut spooled, 1).await;
+        assert_eq!(first.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(next(&spool, &mut spooled, 1).await, [], "they are with the link");
+        spool.acked(first[0].id);
+        spool.link_down();
+        let again = next(&spool, &mut spooled, 2).await;
+        assert_eq!(again, first[1..], "what was not acknowledged is sent again");
+        spool.acked(again[0].id);
+        spool.flush().await.unwrap();
+        spool.link_down();
+        assert_eq!(next(&spool, &mut spooled, 3).await, []);
+        assert_eq!(spool.figures().records, 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_is_too_slow_for_is_dropped_and_counted() {
+        let (mut spool, _spooled) = spool();
+        let record = || (EVENT.to_owned(), Bytes::from(vec![0; MOST_PENDING / 4]));
+        spool.push((0..9).map(|_| record()).collect());
+        assert!(spool.figures().dropped >= 5, "{:?}", spool.figures());
+        spool.flush().await.unwrap();
+        assert_eq!(spool.pending.load(Ordering::Relaxed), 0);
+    }
+}

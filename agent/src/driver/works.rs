@@ -3,17 +3,14 @@
 //! Invariants: a worker is given files that were hashed in this run of the agent, opened anew for each start. What is stopped
 //! while its blobs are still being opened is never started.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs::File,
-    io,
-    os::fd::AsRawFd,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::AsRawFd, rc::Rc, sync::Arc};
 
-use sanderling_protocol::{deployment::Channel, digest::Digest, reported::ModuleReport, worker::{Blob, Model}};
+use sanderling_protocol::{
+    deployment::Channel,
+    digest::Digest,
+    reported::ModuleReport,
+    worker::{Blob, Model},
+};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::keeper::Purpose;
@@ -42,7 +39,9 @@ impl Shelf {
 impl workload::Blobs for Shelf {
     fn open(&self, digest: &Digest) -> io::Result<File> {
         let files = self.files.borrow();
-        let file = files.get(digest).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("blob {digest} is not open")))?;
+        let file = files
+            .get(digest)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("blob {digest} is not open")))?;
         // A description of its own: workers that share a position would read past each other.
         File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
@@ -102,7 +101,12 @@ impl Works {
     }
 
     /// Its blobs are open. Gives the policies of its channels where it is started now.
-    pub(super) fn opened(&mut self, generation: u64, plan: Arc<Plan>, files: Vec<(Digest, File)>) -> Vec<(String, Channel)> {
+    pub(super) fn opened(
+        &mut self,
+        generation: u64,
+        plan: Arc<Plan>,
+        files: Vec<(Digest, File)>,
+    ) -> Vec<(String, Channel)> {
         let Some(purpose) = self.opening.remove(&generation) else { return Vec::new() };
         self.shelf.put(files);
         let specs = self.specs(&plan);
@@ -178,7 +182,8 @@ impl Works {
         self.started.remove(&generation);
         self.plans.remove(&generation);
         let plans = &self.plans;
-        self.shelf.keep(|digest| plans.values().any(|plan| plan.slot.artifacts.iter().any(|one| one.sha256 == *digest)));
+        self.shelf
+            .keep(|digest| plans.values().any(|plan| plan.slot.artifacts.iter().any(|one| one.sha256 == *digest)));
     }
 
     /// Frames that the modules of a generation have handled.

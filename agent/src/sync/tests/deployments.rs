@@ -7,7 +7,10 @@ use sanderling_protocol::{
 };
 use serde_json::json;
 
-use super::world::{Behaviour, Device, Repository, content, document};
+use super::{
+    repository::{Repository, content, document},
+    world::{Behaviour, Device},
+};
 use crate::sync::Event;
 
 const A: &str = "modules/a/1.wasm";

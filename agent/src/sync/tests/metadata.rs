@@ -2,7 +2,10 @@
 
 use sanderling_protocol::{blob, digest::Digest, reported::EventKind, topics::Published};
 
-use super::world::{Device, EXPIRES, Repository, START, content, meta};
+use super::{
+    repository::{Repository, content, meta},
+    world::{Device, EXPIRES, START},
+};
 use crate::sync::{Effect, Event, Message, SyncError};
 
 fn repository() -> Repository {

@@ -4,5 +4,6 @@
 
 mod deployments;
 mod metadata;
+mod repository;
 mod walk;
 mod world;

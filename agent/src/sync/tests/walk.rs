@@ -3,7 +3,10 @@
 use sanderling_protocol::{digest::Digest, topics::Published};
 use serde_json::json;
 
-use super::world::{Behaviour, Device, Repository, content, document};
+use super::{
+    repository::{Repository, content, document},
+    world::{Behaviour, Device},
+};
 use crate::sync::Chance;
 
 const MODULES: u64 = 4;

@@ -2,28 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    num::{NonZeroU32, NonZeroU64},
-    sync::{Arc, LazyLock},
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use ring::rand::SystemRandom;
 use sanderling_protocol::{
-    blob::{self, BlobIndex, encode_chunk},
+    blob::BlobIndex,
     digest::Digest,
     reported::EventKind,
     topics::Published,
-    tuf::{
-        MetaFile, TargetFile, Trusted,
-        author::{
-            Delegate, KeyKind, KeyPair, RoleKeys, RootKeys, Sealed, Signer as _, delegations, root, sign, snapshot,
-            target, targets, timestamp,
-        },
-    },
+    tuf::Trusted,
     worker::{Fault, FaultCode},
 };
-use serde_json::{Value, json};
 
+use super::repository::Repository;
 use crate::sync::{
     Backoff, BlobFault, Config, Effect, Event, Limits, Message, Now, Plan, Report, Slots, Sync, SyncError,
 };
@@ -31,138 +23,6 @@ use crate::sync::{
 /// The time at which all tests begin, Unix seconds.
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const EXPIRES: i64 = START + 1_000_000;
-
-static KEYS: LazyLock<[KeyPair; 3]> = LazyLock::new(|| {
-    let random = SystemRandom::new();
-    std::array::from_fn(|_| KeyPair::generate(KeyKind::Ed25519, &random).unwrap())
-});
-const ROOT: usize = 0;
-const RELEASES: usize = 1;
-const DEPLOYMENTS: usize = 2;
-
-fn keys(of: usize) -> RoleKeys {
-    RoleKeys { keys: vec![KEYS[of].key()], threshold: NonZeroU32::MIN }
-}
-
-/// What an operator publishes.
-#[derive(Clone, Default)]
-pub(super) struct Repository {
-    pub(super) root: u64,
-    version: u64,
-    releases: BTreeMap<String, TargetFile>,
-    deployments: BTreeMap<String, TargetFile>,
-    pub(super) retained: BTreeMap<Published, Vec<u8>>,
-}
-
-impl Repository {
-    pub(super) fn new() -> Self {
-        let mut repository = Self::default();
-        repository.rotate_root();
-        repository
-    }
-
-    /// Publishes a root of the next version. Its keys stay.
-    pub(super) fn rotate_root(&mut self) -> Vec<u8> {
-        self.root += 1;
-        let all = RootKeys { root: keys(ROOT), timestamp: keys(ROOT), snapshot: keys(ROOT), targets: keys(ROOT) };
-        let bytes = sign(&root(sealed(self.root), all).unwrap(), &[&KEYS[ROOT]]).unwrap();
-        self.retained.insert(meta(self.root, "root"), bytes.clone());
-        bytes
-    }
-
-    pub(super) fn shipped_root(&self) -> Vec<u8> {
-        self.retained[&meta(1, "root")].clone()
-    }
-
-    fn blob(&mut self, content: &[u8]) {
-        let (index, chunks) = blob::cut(content).unwrap();
-        self.retained.insert(Published::Index(Digest::of(content)), index.encode());
-        for chunk in chunks {
-            self.retained.insert(Published::Chunk(Digest::of(chunk)), encode_chunk(chunk));
-        }
-    }
-
-    pub(super) fn module(&mut self, path: &str, content: &[u8]) {
-        let custom = json!({ "sanderling": { "kind": "module", "abi": 1,
-            "ceiling": { "grants": ["emit:*"], "memory_mib": 32, "deadline_ms": 1000 } } });
-        self.releases.insert(path.into(), target(content, Some(custom)));
-        self.blob(content);
-    }
-
-    pub(super) fn withdraw_module(&mut self, path: &str) {
-        self.releases.remove(path);
-    }
-
-    /// Adds a deployment of one module for all devices.
-    pub(super) fn deploy(&mut self, name: &str, module: &str) {
-        self.deploy_document(name, &document(name, module, json!({})));
-    }
-
-    pub(super) fn deploy_document(&mut self, name: &str, document: &Value) -> Digest {
-        let bytes = document.to_string().into_bytes();
-        let custom = json!({ "sanderling": { "kind": "deployment", "percent": 100, "salt": "s" } });
-        self.deployments.clear();
-        self.deployments.insert(format!("deployments/{name}.json"), target(&bytes, Some(custom)));
-        self.blob(&bytes);
-        Digest::of(&bytes)
-    }
-
-    pub(super) fn withdraw_deployments(&mut self) {
-        self.deployments.clear();
-    }
-
-    /// Signs all and publishes it under the next version.
-    pub(super) fn publish(&mut self) {
-        self.version += 1;
-        let version = self.version;
-        let role = |name: &str, of, pattern: &[&str]| Delegate {
-            name: name.into(),
-            keys: keys(of),
-            paths: pattern.iter().map(|pattern| (*pattern).to_owned()).collect(),
-            terminating: true,
-        };
-        let delegated = delegations(vec![
-            role("releases", RELEASES, &["modules/*", "modules/*/*", "models/*"]),
-            role("deployments", DEPLOYMENTS, &["deployments/*"]),
-        ]);
-        let top = targets(sealed(version), BTreeMap::new(), Some(delegated.unwrap()));
-        let releases = targets(sealed(version), self.releases.clone(), None);
-        let deployments = targets(sealed(version), self.deployments.clone(), None);
-        let files =
-            [("targets", ROOT, top), ("releases", RELEASES, releases), ("deployments", DEPLOYMENTS, deployments)];
-        let mut listed = BTreeMap::new();
-        for (name, of, metadata) in files {
-            let bytes = sign(&metadata, &[&KEYS[of]]).unwrap();
-            listed.insert(name.to_owned(), MetaFile::of(NonZeroU64::new(version).unwrap(), &bytes));
-            self.retained.insert(meta(version, name), bytes);
-        }
-        let snapshot = sign(&snapshot(sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
-        let listed = MetaFile::of(NonZeroU64::new(version).unwrap(), &snapshot);
-        self.retained.insert(meta(version, "snapshot"), snapshot);
-        let timestamp = sign(&timestamp(sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
-        self.retained.insert(Published::Timestamp, timestamp);
-    }
-}
-
-fn sealed(version: u64) -> Sealed {
-    Sealed { version: NonZeroU64::new(version).unwrap(), expires: EXPIRES }
-}
-
-pub(super) fn meta(version: u64, role: &str) -> Published {
-    Published::Metadata { version, role: role.into() }
-}
-
-pub(super) fn document(name: &str, module: &str, config: Value) -> Value {
-    json!({ "schema": "sanderling.deployment/1", "name": name, "modules": [ {
-        "name": "m", "module": module, "input": [ { "sensor": "cam0" } ], "config": config,
-        "probation": { "frames": 20, "seconds": 10 } } ] })
-}
-
-/// Content that is not compressed away.
-pub(super) fn content(seed: u8, length: usize) -> Vec<u8> {
-    let blocks = (0_u32..).flat_map(|at| *Digest::of(&[&[seed][..], &at.to_be_bytes()].concat()).as_bytes());
-    blocks.take(length).collect()
-}
 
 /// How modules behave, by the digest of the wasm file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,10 +33,13 @@ pub(super) enum Behaviour {
     FaultsOnFrames,
 }
 
+/// A blob that is being put together: its index, and the chunks that are there.
+type Part = (Arc<BlobIndex>, BTreeMap<usize, Arc<[u8]>>);
+
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
-    parts: BTreeMap<Digest, (Arc<BlobIndex>, BTreeMap<usize, Arc<[u8]>>)>,
+    parts: BTreeMap<Digest, Part>,
     trust: BTreeMap<String, Vec<u8>>,
     pub(super) slots: Slots,
 }

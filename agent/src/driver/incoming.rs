@@ -1,0 +1,62 @@
+//! What the link tells: connections, messages, acknowledgements.
+
+use std::collections::VecDeque;
+
+use super::{Connection, Driver};
+use crate::{
+    link::LinkEvent,
+    sync::{Event, Message},
+};
+
+impl Driver {
+    pub(super) fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { session, .. } => {
+                tracing::info!(%session, "connected");
+                self.epoch += 1;
+                self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
+                self.pace.forget();
+                self.decide(Event::LinkUp);
+            }
+            LinkEvent::Down { error, retry_in } => {
+                tracing::debug!(%error, ?retry_in, "not connected");
+                if self.connection.take().is_some() {
+                    self.spool.link_down();
+                    self.decide(Event::LinkDown);
+                }
+                self.notify.status(&format!("not connected: {error}"));
+                self.status.clear();
+            }
+            LinkEvent::Message(message) => self.message(message),
+            LinkEvent::Acked { token } => {
+                self.spool.acked(token);
+                self.more_records();
+            }
+            LinkEvent::PublishRefused { token, error } => {
+                tracing::warn!(%error, "a record was refused");
+                self.spool.refused(token);
+                self.more_records();
+                self.decide(Event::Refused { what: "publish".into(), why: error.to_string() });
+            }
+            LinkEvent::Subscribed { topics } => tracing::trace!(?topics, "subscribed"),
+            LinkEvent::SubscribeRefused { topic, error } => {
+                tracing::warn!(%topic, %error, "a subscription was refused");
+                self.decide(Event::Refused { what: topic, why: error.to_string() });
+            }
+        }
+    }
+
+    pub(super) fn message(&mut self, message: crate::link::Message) {
+        if let Some(what) = self.topics.parse_published(&message.topic) {
+            return self.decide(Event::Message(Message { what, payload: message.payload }));
+        }
+        match self.topics.parse_device(&message.topic) {
+            Some((device, rest)) if device == self.settings.device => {
+                if let Some(name) = rest.strip_prefix("cmd/") {
+                    self.command(name.to_owned(), &message);
+                }
+            }
+            _ => tracing::debug!(topic = %message.topic, "a message that was not asked for"),
+        }
+    }
+}

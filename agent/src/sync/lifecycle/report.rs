@@ -1,0 +1,42 @@
+//! What a lifecycle says of itself.
+
+use sanderling_protocol::reported::{DeploymentReport, DeploymentState};
+
+use super::{Lifecycle, Next};
+use crate::sync::pull::Pull;
+
+impl Lifecycle {
+    /// The generation that frames go to.
+    pub(in crate::sync) fn generation(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.generation)
+    }
+
+    /// The deployment as it is reported.
+    pub(in crate::sync) fn report(&self, pull: &Pull) -> Option<DeploymentReport> {
+        let (name, version, digest) = match (&self.desired, &self.active) {
+            (Some(desired), _) => (&desired.name, desired.version, desired.digest),
+            (None, Some(active)) => (&active.plan.slot.name, active.plan.slot.version, active.plan.slot.digest),
+            (None, None) => return None,
+        };
+        let fetching = matches!(self.next, Some(Next::Fetching(_)));
+        Some(DeploymentReport {
+            name: name.clone(),
+            version,
+            digest,
+            state: self.state(),
+            progress: if fetching { Some(pull.progress()) } else { self.progress },
+            why: self.verdict.as_ref().filter(|_| self.desired.is_some()).map(|verdict| verdict.why.clone()),
+        })
+    }
+
+    fn state(&self) -> DeploymentState {
+        match (&self.verdict, &self.next, &self.active) {
+            (Some(verdict), ..) if self.desired.is_some() => verdict.state,
+            (_, Some(Next::Document(_) | Next::Reading(_) | Next::Fetching(_)), _) => DeploymentState::Fetching,
+            (_, Some(Next::Staging(..) | Next::Starting { .. }), _) => DeploymentState::Staging,
+            (_, None, Some(active)) if active.starts > 0 => DeploymentState::Probation,
+            (_, None, Some(_)) => DeploymentState::Active,
+            (_, None, None) => DeploymentState::Fetching,
+        }
+    }
+}
