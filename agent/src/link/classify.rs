@@ -4,7 +4,7 @@ use std::{error::Error, io};
 
 use rumqttc::{
     ConnectReturnCode, ConnectionError, DisconnectReasonCode, PubAckReason, PublishNoticeError, StateError,
-    SubscribeReasonCode,
+    SubscribeReasonCode, mqttbytes,
 };
 use rustls::CertificateError;
 
@@ -47,9 +47,15 @@ fn io(error: &io::Error, stood: bool, broker: &BrokerSettings) -> LinkError {
 
 fn state(error: &StateError, stood: bool, broker: &BrokerSettings) -> LinkError {
     match error {
-        StateError::Io(error) => LinkError::Broken { address: address(broker), cause: error.to_string() },
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+            LinkError::Broken { address: address(broker), cause: error.to_string() }
+        }
         StateError::ConnectionAborted => {
-            let cause = if stood { "the broker closed it" } else { "the broker closed it before it answered CONNECT" };
+            let cause = if stood {
+                "the broker closed it, as it does when another device comes with the same id"
+            } else {
+                "the broker closed it before it answered CONNECT"
+            };
             LinkError::Broken { address: address(broker), cause: cause.to_owned() }
         }
         StateError::AwaitPingResp => LinkError::Silent { address: address(broker) },
@@ -57,29 +63,43 @@ fn state(error: &StateError, stood: bool, broker: &BrokerSettings) -> LinkError 
         StateError::ServerDisconnect { reason_code, reason_string } => {
             disconnected(*reason_code, reason_string.as_deref())
         }
-        StateError::IncomingPacketTooLarge { pkt_size, max } => LinkError::PacketTooLong {
-            direction: "received",
-            length: u64::try_from(*pkt_size).unwrap_or(u64::MAX),
-            max: u64::try_from(*max).unwrap_or(u64::from(MAX_PACKET)),
-        },
-        StateError::OutgoingPacketTooLarge { pkt_size, max } => {
+        StateError::IncomingPacketTooLarge { pkt_size, max } => {
+            received_too_long(*pkt_size, u64::try_from(*max).unwrap_or(u64::from(MAX_PACKET)))
+        }
+        StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded { pkt_size, max }) => {
+            received_too_long(*pkt_size, u64::from(*max))
+        }
+        StateError::OutgoingPacketTooLarge { pkt_size, max }
+        | StateError::Deserialization(mqttbytes::Error::OutgoingPacketTooLarge { pkt_size, max }) => {
             LinkError::PacketTooLong { direction: "sent", length: u64::from(*pkt_size), max: u64::from(*max) }
         }
         other => LinkError::Protocol { address: address(broker), problem: other.to_string() },
     }
 }
 
-/// The TLS error at the bottom of an error, if there is one. An `io::Error` hides what it carries from `source`.
+fn received_too_long(length: usize, max: u64) -> LinkError {
+    LinkError::PacketTooLong { direction: "received", length: u64::try_from(length).unwrap_or(u64::MAX), max }
+}
+
+/// The TLS error at the bottom of an error, if there is one.
 fn tls_error(error: &ConnectionError) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = carried.map_or_else(|| error.source(), |carried| Some(carried as &(dyn Error + 'static)));
+        next = carried(error).or_else(|| error.source());
     }
     None
+}
+
+/// What an error carries and does not name as its source.
+fn carried<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    if let Some(StateError::Deserialization(carried)) = error.downcast_ref() {
+        return Some(carried);
+    }
+    let carried = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(carried)
 }
 
 fn tls(error: &rustls::Error, broker: &BrokerSettings) -> LinkError {
@@ -235,7 +255,8 @@ mod tests {
             LinkError::BrokerName { host: "broker.example".to_owned() }
         );
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
-        let late = ConnectionError::MqttState(StateError::Io(io::Error::new(io::ErrorKind::InvalidData, alert)));
+        let late = mqttbytes::Error::Io(io::Error::new(io::ErrorKind::InvalidData, alert));
+        let late = ConnectionError::MqttState(StateError::Deserialization(late));
         let error = lost(&late, false, &broker());
         assert!(matches!(error, LinkError::DeviceCertificate { .. }), "{error}");
     }

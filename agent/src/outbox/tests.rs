@@ -45,7 +45,7 @@ fn records_leave_in_order_and_stay_until_they_are_acknowledged() {
     assert_eq!(first.iter().map(|record| record.payload[0]).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(first[0].channel, DATA);
     assert_eq!(sent(&mut outbox), [2, 3, 4]);
-    assert_eq!(sent(&mut outbox), []);
+    assert!(sent(&mut outbox).is_empty());
     assert_eq!(outbox.figures().records, 5);
     outbox.acked(first[0].id, at(2));
     outbox.acked(first[0].id, at(2));

@@ -16,9 +16,9 @@ use super::{BlobChunk, BlobError};
 use crate::atomic_file;
 
 /// A chunk's content is at most this long, in bytes.
-pub const MAX_CHUNK: u32 = 64 * 1024;
+pub(super) const MAX_CHUNK: u32 = 64 * 1024;
 /// A blob has at most this many chunks.
-pub const MAX_CHUNKS: usize = 64 * 1024;
+pub(super) const MAX_CHUNKS: usize = 64 * 1024;
 
 const MAGIC: &[u8; 8] = b"SDLINDX1";
 const ENTRY: usize = DIGEST_LEN + 4;

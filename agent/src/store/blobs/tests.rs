@@ -195,7 +195,8 @@ fn nothing_is_begun_without_room_for_it() {
     let mut blobs = FileBlobs::open(folder.path(), u64::MAX).unwrap();
     assert_eq!(blobs.begin(&digest, length, &list), Err(BlobError::Full { digest, needed: 2000, free: 0 }));
     assert_eq!(blobs.usage().unwrap().used, 0);
-    let mut fake = MemoryBlobs { room: 1999, ..MemoryBlobs::default() };
+    let mut fake = MemoryBlobs::default();
+    fake.room = 1999;
     assert_eq!(fake.begin(&digest, length, &list), Err(BlobError::Full { digest, needed: 2000, free: 1999 }));
 }
 
