@@ -31,3 +31,24 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// The clock of a guest that runs here; monotonic time starts with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GuestClock(Stopwatch);
+
+impl GuestClock {
+    /// Starts now.
+    pub(crate) fn start() -> Self {
+        Self(Stopwatch::start())
+    }
+}
+
+impl sanderling_runtime::Clock for GuestClock {
+    fn wall_ns(&self) -> i64 {
+        unix_nanos()
+    }
+
+    fn mono_ns(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}

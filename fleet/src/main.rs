@@ -3,20 +3,23 @@
 mod broker;
 mod clock;
 mod connection;
+mod demo;
 mod home;
 mod keys;
+mod local;
 mod provision;
 mod publish;
 mod repo;
 mod watch;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use sanderling_protocol::topics::{DEFAULT_PREFIX, Topics};
 
 use home::Home;
+use local::RunOptions;
 use provision::{Authority, BrokerAddress, DeviceOptions};
 use repo::{Expiry, ModuleOptions, RolloutOptions};
 use watch::WatchOptions;
@@ -52,6 +55,8 @@ enum Command {
     /// Certificates and configuration for broker and devices.
     #[command(subcommand)]
     Provision(Provision),
+    /// Show the main job on real parts, with a broker in this process. `cargo xtask demo` builds what it needs and calls it.
+    Demo(demo::DemoOptions),
     /// Show what devices report and emit, as it comes.
     Watch {
         #[command(flatten)]
@@ -59,6 +64,9 @@ enum Command {
         #[command(flatten)]
         options: WatchOptions,
     },
+    /// Run a module on this machine, fed from files, without broker or agent.
+    #[command(after_help = local::AFTER_HELP)]
+    Run(Box<RunOptions>),
 }
 
 #[derive(Subcommand)]
@@ -126,8 +134,19 @@ struct DeviceArguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sanderling: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Carries out a command; `false` where it ran and what it looked at was not as it should be.
+async fn run(arguments: Arguments) -> Result<bool> {
     let topics = Topics::new(&arguments.prefix)?;
     let home = Home::new(&arguments.fleet);
     let say = Say { json: arguments.json };
@@ -139,16 +158,18 @@ async fn main() -> Result<()> {
                     || serde_json::json!({ "role": role.name(), "key_id": id }),
                 );
             }
-            Ok(())
         }
-        Command::Repo(command) => repository(command, &home, &topics, &say).await,
-        Command::Provision(command) => provision(command, &home, &topics, &say),
+        Command::Repo(command) => repository(command, &home, &topics, &say).await?,
+        Command::Provision(command) => provision(command, &home, &topics, &say)?,
+        Command::Demo(options) => return demo::demo(&options, arguments.json).await,
         Command::Watch { broker, options } => {
             let connection =
                 connection::connect(&broker, &provision::operator_files(&home), "sanderling-watch").await?;
-            watch::watch(connection, &topics, &options, arguments.json).await
+            watch::watch(connection, &topics, &options, arguments.json).await?;
         }
+        Command::Run(options) => return local::run(&options, arguments.json),
     }
+    Ok(true)
 }
 
 async fn repository(command: Repo, home: &Home, topics: &Topics, say: &Say) -> Result<()> {
