@@ -1,0 +1,175 @@
+//! `sanderling run` on the committed module, models and held-out images against onnxruntime on the very same tensors.
+//!
+//! The tool writes the tensor of each inference to a file; `reference.py` scores those files with the onnxruntime that
+//! `requirements.txt` pins. So the engine and the guest are compared, not the way from pixels to tensors; that way is
+//! compared, more loosely, with the scores that the training scripts wrote down.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+/// Scores of two engines on one tensor.
+const SAME_TENSOR: f64 = 1e-4;
+/// Scores on the same image, scaled by two image libraries. The runtime's resizer scales rows before columns, Pillow, which
+/// wrote the expected scores, columns before rows; both round to 8 bits in between, so about 18 in 100 pixels differ by
+/// one gray level. On an image that the model is unsure of, that moves the score by up to 0.048.
+const SAME_IMAGE: f64 = 0.06;
+const IMAGES: usize = 120;
+const BUILD: &str = "run the tests with `cargo xtask test`, which builds programs and guests";
+const THRESHOLD: f64 = 0.9;
+
+#[test]
+fn the_first_model_scores_as_onnxruntime_does() {
+    compare("surface-defect.onnx", 1);
+}
+
+#[test]
+fn the_second_model_scores_as_onnxruntime_does() {
+    compare("surface-defect-2.onnx", 2);
+}
+
+fn compare(model: &str, column: usize) {
+    let model = module().join("model").join(model);
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = folder.path().join("tensors");
+    let seen = run(&model, folder.path(), &tensors);
+    assert_eq!(seen.len(), IMAGES);
+
+    let files: Vec<PathBuf> = (1..=IMAGES).map(|seq| tensors.join(format!("{seq:06}-0-0.f32"))).collect();
+    assert_eq!(fs::read_dir(&tensors).unwrap().count(), IMAGES, "one inference a frame, with one input");
+    let reference = reference(&model, &files);
+    let expected = expected(column);
+    assert_eq!((reference.len(), expected.len()), (IMAGES, IMAGES));
+    let (mut tensor, mut image) = (Largest::default(), Largest::default());
+    for ((name, seen), reference) in seen.iter().zip(&reference) {
+        tensor.look(name, seen.score, *reference);
+        image.look(name, seen.score, expected[name]);
+        assert_eq!(seen.defect, seen.score >= THRESHOLD, "{name}: {} against {THRESHOLD}", seen.score);
+    }
+    println!("{}: at most {tensor} from onnxruntime, {image} from expected-scores.csv", model.display());
+    assert!(tensor.difference <= SAME_TENSOR, "{tensor} from onnxruntime on the same tensor");
+    assert!(image.difference <= SAME_IMAGE, "{image} from expected-scores.csv");
+    assert!(reference.iter().any(|score| *score > 0.9) && reference.iter().any(|score| *score < 0.1));
+}
+
+/// The largest difference seen, and where.
+#[derive(Default)]
+struct Largest {
+    difference: f64,
+    name: String,
+}
+
+impl Largest {
+    fn look(&mut self, name: &str, ours: f64, theirs: f64) {
+        let difference = (ours - theirs).abs();
+        if difference > self.difference || difference.is_nan() {
+            *self = Self { difference, name: name.to_owned() };
+        }
+    }
+}
+
+impl std::fmt::Display for Largest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2e} ({})", self.difference, self.name)
+    }
+}
+
+struct Seen {
+    score: f64,
+    defect: bool,
+}
+
+/// What `sanderling run` prints for each image, by the image's name; images come in the order of their names.
+fn run(model: &Path, folder: &Path, tensors: &Path) -> BTreeMap<String, Seen> {
+    let config = folder.join("config.json");
+    let settings = json!({ "threshold": THRESHOLD, "cell_threshold": 0.45, "report_all": true });
+    fs::write(&config, settings.to_string()).unwrap();
+    let mut command = Command::new(built("SANDERLING_PROGRAMS", "debug", "sanderling"));
+    command.arg("run").arg(built("SANDERLING_GUESTS", "guests", "surface-defect.wasm"));
+    command.arg("--model").arg(format!("defect={}", model.display())).arg("--config").arg(config);
+    command.args(["--execution", "reactor", "--grant", "infer", "--grant", "emit:defects", "--decode", "gray8"]);
+    // Other tests run beside this one: not the time is looked at, but the scores.
+    command.args(["--deadline-ms", "60000", "--fuel-per-frame", "100000000000", "--json"]);
+    command.arg("--frames").arg(module().join("images/held-out")).arg("--dump-tensors").arg(tensors);
+    let printed = output(&mut command);
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, frames) = lines.split_last().unwrap();
+    assert_eq!((&summary["what"], &summary["ok"]), (&json!("summary"), &json!(true)), "{summary}");
+    assert_eq!((&summary["done"], &summary["records"]), (&json!(IMAGES), &json!({ "defects": IMAGES })), "{summary}");
+    let seen = frames.iter().zip(1..).map(|(line, seq)| {
+        assert_eq!(line["seq"], json!(seq), "{line}");
+        let record = &line["records"][0]["payload"];
+        let name = Path::new(line["file"].as_str().unwrap()).file_name().unwrap().to_str().unwrap();
+        let (score, defect) = (record["score"].as_f64(), record["defect"].as_bool());
+        (name.to_owned(), Seen { score: score.unwrap(), defect: defect.unwrap() })
+    });
+    seen.collect()
+}
+
+/// onnxruntime's scores of tensors, in their order.
+fn reference(model: &Path, tensors: &[PathBuf]) -> Vec<f64> {
+    let mut command = Command::new(python());
+    let printed = output(command.arg(module().join("model/reference.py")).arg("--model").arg(model).args(tensors));
+    let scores = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["score"].as_f64().unwrap());
+    scores.collect()
+}
+
+/// The scores that the training scripts wrote down, by image.
+fn expected(column: usize) -> BTreeMap<String, f64> {
+    let text = fs::read_to_string(module().join("model/expected-scores.csv")).unwrap();
+    let rows = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    rows.map(|row| (row[0].to_owned(), row[column].parse().unwrap())).collect()
+}
+
+fn module() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/surface-defect")
+}
+
+/// The folder of what is built; integration tests have a place in it.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+/// A program or guest: in the folder that the variable names, or where cargo and xtask put it.
+fn built(variable: &str, folder: &str, name: &str) -> PathBuf {
+    let folder = std::env::var_os(variable).map_or_else(|| target().join(folder), PathBuf::from);
+    let file = folder.join(name);
+    assert!(file.is_file(), "{} is missing; {BUILD}", file.display());
+    file
+}
+
+/// A Python with what `reference.py` imports, pinned; made once and kept beside what is built.
+fn python() -> PathBuf {
+    static MADE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    MADE.get_or_init(|| {
+        let requirements = fs::read_to_string(module().join("model/requirements.txt")).unwrap();
+        let wanted = |line: &&str| ["numpy==", "onnxruntime=="].iter().any(|pin| line.starts_with(pin));
+        let pins: Vec<&str> = requirements.lines().filter(wanted).collect();
+        assert_eq!(pins.len(), 2, "requirements.txt pins numpy and onnxruntime");
+        let folder = target().join("venv");
+        let (python, stamp) = (folder.join("bin/python"), folder.join("installed.txt"));
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins.join("\n")) && python.is_file() {
+            return python;
+        }
+        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+        output(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-input"]).args(&pins));
+        fs::write(stamp, pins.join("\n")).unwrap();
+        python
+    })
+    .clone()
+}
+
+/// What a program printed; a failure shows what it said.
+fn output(command: &mut Command) -> String {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|error| panic!("{name} does not start: {error}; {BUILD}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} ended with {}: {said}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
