@@ -93,6 +93,7 @@ impl Clock for SystemClock {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
+    #[allow(clippy::disallowed_methods)]
     fn mono(&self) -> Duration {
         self.start.elapsed()
     }

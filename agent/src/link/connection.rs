@@ -112,18 +112,17 @@ impl<'a> Connection<'a> {
         let broker = self.broker;
         let client = poll(events, sender, broker.keep_alive);
         tokio::pin!(client);
-        let end = tokio::select! {
+        let error = tokio::select! {
             // What was acknowledged before the end still counts, so this side is asked first.
             biased;
             end = self.serve(&mut came) => return end,
             error = &mut client => error,
         };
-        match end {
-            ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout if self.farewell.is_none() => {
-                End::Closed
-            }
-            error => End::Lost(classify::lost(&error, self.up, self.broker)),
+        if self.farewell.is_none() {
+            // Goodbye was said; how the connection ends after it is of no interest.
+            return End::Closed;
         }
+        End::Lost(classify::lost(&error, self.up, self.broker))
     }
 
     async fn serve(&mut self, came: &mut mpsc::Receiver<Came>) -> End {

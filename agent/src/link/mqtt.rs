@@ -9,7 +9,7 @@
 //! starts anew only after a connection that stood for a keep-alive: a broker that lets in and throws out is not hammered.
 //! Limits: those of the parent module; TCP without Nagle's delay; QoS 2 is not used.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use rumqttc::{
     AsyncClient, Broker, ConnectProperties, EventLoop, IncomingPacketSizeLimit, LastWill, MqttOptions, QoS,
@@ -187,15 +187,35 @@ fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) 
         .set_read_batch_size(READ_BATCH)
         .set_connect_timeout(broker.connect_timeout)
         .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, true, None));
-    // Resolved here and not by the client, so that an IPv6 address needs no brackets and the delay is off for sure.
     let (host, port) = (broker.host.clone(), broker.port);
-    options.set_socket_connector(move |_, _| {
-        let host = host.clone();
-        async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        }
-    });
+    options.set_socket_connector(move |_, _| connect(host.clone(), port));
     options
+}
+
+/// Resolves and connects, in place of the client, so that an IPv6 address needs no brackets and Nagle's delay is off:
+/// with it, a pull by windows is sixty times slower.
+async fn connect(host: String, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connects_to_names_and_addresses_without_delay() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1"] {
+            assert!(connect(host.to_owned(), port).await.unwrap().nodelay().unwrap(), "{host}");
+        }
+        let Ok(listener) = TcpListener::bind(("::1", 0)).await else { return };
+        let port = listener.local_addr().unwrap().port();
+        assert!(connect("::1".to_owned(), port).await.is_ok());
+    }
 }

@@ -231,3 +231,24 @@ fn what_is_with_the_link_is_bounded_in_bytes() {
     outbox.acked(records[0].id, at(0));
     assert_eq!(outbox.next_unsent(100, at(0)).unwrap().len(), 1);
 }
+
+#[test]
+fn on_a_full_disk_records_wait_in_memory_and_no_more_than_fit_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let mut outbox = Outbox::open(database.clone(), settings()).unwrap();
+    database.fill_disk(true);
+    let mut failures = 0;
+    for _ in 0..20 {
+        failures += u32::from(outbox.push(DATA, Bytes::from(vec![0; 60_000]), at(0)).is_err());
+    }
+    let kept = MEMORY_BYTES / 60_000;
+    assert!(failures > 0);
+    assert_eq!((outbox.figures().records, outbox.figures().dropped), (kept, 20 - kept));
+    assert!(outbox.tick(at(100)).is_err());
+    assert_eq!(outbox.due(at(100)), Some(Duration::from_millis(100)), "tried again later, not at once");
+    database.fill_disk(false);
+    outbox.tick(at(200)).unwrap();
+    drop((outbox, database));
+    assert_eq!(open(folder.path()).figures().records, kept);
+}

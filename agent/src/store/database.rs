@@ -52,6 +52,9 @@ pub struct Database {
     path: Arc<Path>,
     open: Arc<Mutex<Option<redb::Database>>>,
     damaged: u32,
+    /// From now on everything fails as on a full disk.
+    #[cfg(test)]
+    full: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl std::fmt::Debug for Database {
@@ -81,7 +84,13 @@ impl Database {
             }
             Err(error) => return Err(refused(&path, &error)),
         };
-        Ok(Self { path: path.into(), open: Arc::new(Mutex::new(Some(open))), damaged })
+        Ok(Self {
+            path: path.into(),
+            open: Arc::new(Mutex::new(Some(open))),
+            damaged,
+            #[cfg(test)]
+            full: Arc::default(),
+        })
     }
 
     /// A database in memory, for tests.
@@ -94,7 +103,13 @@ impl Database {
             .set_cache_size(CACHE)
             .create_with_backend(redb::backends::InMemoryBackend::new())
             .map_err(|error| refused(path, &error))?;
-        Ok(Self { path: path.into(), open: Arc::new(Mutex::new(Some(open))), damaged: 0 })
+        Ok(Self {
+            path: path.into(),
+            open: Arc::new(Mutex::new(Some(open))),
+            damaged: 0,
+            #[cfg(test)]
+            full: Arc::default(),
+        })
     }
 
     /// How often the database of this device was found damaged and set aside.
@@ -146,12 +161,28 @@ impl Database {
         let Some(open) = guard.as_ref() else {
             return Err(StoreError::Disk { doing, cause: "it is closed".to_owned() });
         };
-        work(open).map_err(|error| {
+        let done = if self.is_full() { Err(redb::Error::Io(io::ErrorKind::StorageFull.into())) } else { work(open) };
+        done.map_err(|error| {
             if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_)) {
                 *guard = None;
             }
             StoreError::Disk { doing, cause: error.to_string() }
         })
+    }
+
+    #[cfg(not(test))]
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    #[cfg(test)]
+    fn is_full(&self) -> bool {
+        self.full.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&self, full: bool) {
+        self.full.store(full, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<redb::Database>> {
@@ -327,6 +358,21 @@ mod tests {
         drop(store);
         let store = RedbStore::new(Database::open(folder.path()).unwrap());
         assert_eq!(store::get(&store, Table::Values, "x").unwrap(), Some(1));
+    }
+
+    #[test]
+    fn works_again_after_the_disk_was_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).unwrap();
+        let store = RedbStore::new(database.clone());
+        store.apply(Change::new().put(Table::Values, "x", &1).unwrap()).unwrap();
+        database.fill_disk(true);
+        let change = Change::new().put(Table::Values, "x", &2).unwrap();
+        assert!(matches!(store.apply(change.clone()), Err(StoreError::Disk { .. })));
+        database.fill_disk(false);
+        assert_eq!(store::get(&store, Table::Values, "x").unwrap(), Some(1));
+        store.apply(change).unwrap();
+        assert_eq!(store::get(&store, Table::Values, "x").unwrap(), Some(2));
     }
 
     #[test]
