@@ -1,0 +1,98 @@
+//! Small guests, honest and hostile, written as text and assembled here.
+
+/// Where a guest keeps the frame's header.
+const HEADER: &str = "(call $frame_info (i32.const 0))";
+
+/// The channel on which [`ticks`] emits.
+pub const TICKS: &str = "ticks";
+
+/// Emits for each frame its number, its time of capture and `tag`: see [`crate::Tick`]. Says `first frame` in the log.
+pub fn ticks(tag: u8) -> Vec<u8> {
+    module(&frame(tag, ""))
+}
+
+/// As [`ticks`], but its `n`th frame traps.
+pub fn traps_at(n: u32, tag: u8) -> Vec<u8> {
+    module(&frame(tag, &format!("(if (i32.eq (global.get $count) (i32.const {n})) (then (unreachable)))")))
+}
+
+/// As [`ticks`], but its `n`th frame never ends.
+pub fn hangs_at(n: u32, tag: u8) -> Vec<u8> {
+    module(&frame(tag, &format!("(if (i32.eq (global.get $count) (i32.const {n})) (then (loop (br 0))))")))
+}
+
+/// Its start function says no.
+pub fn refuses_to_start() -> Vec<u8> {
+    module(&format!("{} (func (export \"sanderling_start\") (result i32) (i32.const 7))", frame(b'r', "")))
+}
+
+/// Imports a function that no host has.
+pub fn imports_something_unknown() -> Vec<u8> {
+    assemble(
+        r#"(module (import "sanderling_v1" "launch" (func)) (memory (export "memory") 1)
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            (func (export "sanderling_frame") (result i32) (i32.const 0)))"#,
+    )
+}
+
+/// Has nothing that a host could call.
+pub fn exports_nothing() -> Vec<u8> {
+    assemble("(module)")
+}
+
+/// A WebAssembly component, not a core module.
+pub fn component() -> Vec<u8> {
+    assemble("(component)")
+}
+
+/// A guest that is longer by about so many bytes that do not compress, in a section that nobody reads.
+pub fn padded(mut wasm: Vec<u8>, bytes: u32, seed: u8) -> Vec<u8> {
+    let mut state = u64::from(seed) + 1;
+    let mut noise = || {
+        // A linear congruential generator (Knuth): any bytes will do that zstd makes no shorter.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    let mut section = vec![3, b'p', b'a', b'd'];
+    section.extend((0..bytes).map(|_| noise()));
+    wasm.push(0);
+    let mut length = section.len();
+    while length >= 128 {
+        wasm.push((length % 128) as u8 | 128);
+        length /= 128;
+    }
+    wasm.push(length as u8);
+    wasm.extend(section);
+    wasm
+}
+
+fn frame(tag: u8, then: &str) -> String {
+    format!(
+        r#"(global $count (mut i32) (i32.const 0))
+        (data (i32.const 128) "ticks") (data (i32.const 144) "first frame")
+        (func (export "sanderling_frame") (result i32)
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (if (i32.eq (global.get $count) (i32.const 1))
+                (then (drop (call $log (i32.const 2) (i32.const 144) (i32.const 11)))))
+            {then}
+            (drop {HEADER})
+            (i32.store8 (i32.const 16) (i32.const {tag}))
+            (call $emit (i32.const 128) (i32.const 5) (i32.const 0) (i32.const 17)))"#
+    )
+}
+
+fn module(body: &str) -> Vec<u8> {
+    assemble(&format!(
+        r#"(module
+            (import "sanderling_v1" "frame_info" (func $frame_info (param i32) (result i32)))
+            (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "log" (func $log (param i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            {body})"#
+    ))
+}
+
+fn assemble(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}

@@ -1,0 +1,140 @@
+//! A child process whose output is kept line by line.
+//!
+//! It is killed by its handle when it is dropped; when a test fails, the end of its output is shown.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Deadline, until};
+
+/// So many lines are shown of a process when a test fails.
+const SHOWN: usize = 60;
+
+#[derive(Default)]
+struct Lines {
+    held: Mutex<Vec<String>>,
+    came: Condvar,
+}
+
+/// A child process.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Lines>,
+}
+
+impl Process {
+    /// Starts a program. `name` is how it is called in failures.
+    pub fn start(name: impl Into<String>, command: &mut Command) -> Self {
+        let name = name.into();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("could not start {name}: {error}"));
+        let lines = Arc::new(Lines::default());
+        if let Some(output) = child.stdout.take() {
+            keep(output, lines.clone());
+        }
+        if let Some(output) = child.stderr.take() {
+            keep(output, lines.clone());
+        }
+        Self { name, child, lines }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its output so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.held.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of output that contains all of these words, and gives it.
+    pub fn wait_for_line(&self, limit: Duration, words: &[&str]) -> String {
+        let deadline = Deadline::after(limit);
+        let mut held = self.lines.held.lock().unwrap();
+        let mut looked_at = 0;
+        loop {
+            let fits = |line: &&String| words.iter().all(|word| line.contains(word));
+            if let Some(line) = held.iter().skip(looked_at).find(fits) {
+                return line.clone();
+            }
+            looked_at = held.len();
+            let Some(left) = deadline.left() else {
+                drop(held);
+                panic!("{} said nothing with {words:?} within {limit:?}", self.name);
+            };
+            held = self.lines.came.wait_timeout(held, left).unwrap().0;
+        }
+    }
+
+    /// Ends it as a power cut would: SIGKILL.
+    pub fn kill(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end with SIGTERM, and waits.
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            // An error means that it has ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        self.wait(limit)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        until(limit, || self.child.try_wait().unwrap())
+            .unwrap_or_else(|| panic!("{} did not end within {limit:?}", self.name))
+    }
+
+    /// The processes that it has started and that still run, by id.
+    pub fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let listed = std::fs::read_to_string(path).unwrap_or_default();
+        listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let lines = self.lines();
+            eprintln!("--- the end of what {} said:", self.name);
+            for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+fn keep(output: impl Read + Send + 'static, lines: Arc<Lines>) {
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            lines.held.lock().unwrap().push(text);
+            lines.came.notify_all();
+            line.clear();
+        }
+    });
+}
