@@ -303,7 +303,7 @@ fn start_sensors(settings: &Settings, router: &Rc<Router>, clock: &Arc<dyn Clock
     let ports = SensorPorts { sink: router.clone(), clock: clock.clone(), pool };
     let made = settings.sensors.iter().filter_map(|(name, sensor)| {
         let id = router.sensor(name)?;
-        Some((name.clone(), id, super::sensors::make(sensor, settings)))
+        Some((name.clone(), id, super::sensors::make(sensor)))
     });
     Sensors::start(made, &ports)
 }

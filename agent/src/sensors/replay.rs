@@ -270,7 +270,7 @@ fn size(path: &Path, settings: &ReplaySettings) -> Option<usize> {
         (FileKind::Csv, _) => {
             let mut head = Vec::with_capacity(HEAD);
             io::Read::read_to_end(&mut io::Read::take(fs::File::open(path).ok()?, HEAD as u64), &mut head).ok()?;
-            series::channels(&head).checked_mul(4 * settings.series.window as usize)?
+            series::channels(&head).checked_mul(4 * settings.csv.window as usize)?
         }
         (FileKind::Raw, Some(raw)) => raw.length(),
         _ => length,
@@ -296,11 +296,11 @@ fn read(path: &Path, settings: &ReplaySettings, mut buffer: Vec<u8>) -> Result<C
             if frame == 0 || !buffer.len().is_multiple_of(frame) {
                 return Err(ReplayError::Raw { path: path.to_owned(), length: buffer.len(), frame });
             }
-            let header = header(Kind::Image, raw.format.into());
+            let header = header(Kind::Image, raw.pixel.into());
             (FrameHeader { width: raw.width, height: raw.height, stride: raw.stride(), ..header }, frame)
         }
         (FileKind::Csv, _) => {
-            let series = series::parse(&buffer, settings.series.window as usize)
+            let series = series::parse(&buffer, settings.csv.window as usize)
                 .map_err(|source| ReplayError::Series { path: path.to_owned(), source })?;
             buffer = series.bytes;
             of_series(header(Kind::Series, Format::F32), series.channels, settings)
@@ -316,7 +316,7 @@ fn read(path: &Path, settings: &ReplaySettings, mut buffer: Vec<u8>) -> Result<C
 }
 
 fn of_series(header: FrameHeader, channels: usize, settings: &ReplaySettings) -> (FrameHeader, usize) {
-    let window = settings.series.window;
+    let window = settings.csv.window;
     let frame = channels.saturating_mul(4).saturating_mul(window as usize);
     let header = FrameHeader {
         width: window,
@@ -324,7 +324,7 @@ fn of_series(header: FrameHeader, channels: usize, settings: &ReplaySettings) ->
         stride: u32::try_from(frame).unwrap_or(u32::MAX),
         channels: u32::try_from(channels).unwrap_or(u32::MAX),
         // Checked to lie between 0 and 4e6 hertz, so this fits.
-        rate_mhz: (settings.series.rate_hz * 1000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32,
+        rate_mhz: (settings.csv.rate_hz * 1000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32,
         ..header
     };
     (header, frame)

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use sanderling_guest::frame::HEADER;
 use sanderling_protocol::topics::{DEFAULT_PREFIX, DeviceId, Topics};
 use toml::{Table, Value};
 
@@ -16,8 +17,10 @@ use super::{
     raw::{Raw, RawBroker, RawPaths},
     sensor,
 };
-use crate::certificate;
+use crate::{certificate, frames};
 
+/// Two frames of this size fit the ring to a worker.
+const MOST_FRAME_BYTES: usize = frames::LARGEST / 2 - HEADER;
 const DEFAULT_WORKER: &str = "/usr/libexec/sanderling/sanderling-worker";
 
 /// Which file said what, for errors.
@@ -150,10 +153,11 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     let device = check_device(raw.device.as_deref(), &broker.cert, origin)?;
     let max_frame = origin.range(
         &["limits", "max_frame_bytes"],
-        raw.limits.max_frame_bytes.unwrap_or(16 << 20),
-        1024..=256 << 20,
+        raw.limits.max_frame_bytes.unwrap_or(4 << 20),
+        1024..=MOST_FRAME_BYTES,
         " bytes",
     )?;
+    let paths = check_paths(raw.paths);
     let seconds = |key: &str, value: f64| {
         origin.range(&["report", key], value, 0.1..=86_400.0, " s").map(Duration::from_secs_f64)
     };
@@ -176,7 +180,6 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     Ok(Settings {
         device,
         labels: raw.labels,
-        paths: check_paths(raw.paths),
         trust_root,
         pull_window_bytes: origin.range(
             &["pull", "window_bytes"],
@@ -195,8 +198,9 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
             reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20),
         },
         log_level: raw.log.level.unwrap_or_default(),
-        sensors: sensor::check(raw.sensor, max_frame, origin)?,
+        sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
         broker,
+        paths,
     })
 }
 

@@ -23,7 +23,7 @@ use std::{
 use sanderling_protocol::topics::{DeviceId, Topics};
 use thiserror::Error;
 
-pub use sensor::{FrameContent, Pixel, RawImage, ReplayFiles, ReplaySettings, SensorSettings, Series, SocketSettings};
+pub use sensor::SensorSettings;
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sanderling/agent.toml";
@@ -163,7 +163,7 @@ pub struct ReportSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
     /// The longest frame of any sensor, in bytes.
-    pub max_frame_bytes: u32,
+    pub max_frame_bytes: usize,
     /// What must stay free on the state directory's disk, in bytes.
     pub reserve_bytes: u64,
 }

@@ -75,7 +75,7 @@ pub(super) struct RawReport {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
-    pub(super) max_frame_bytes: Option<u32>,
+    pub(super) max_frame_bytes: Option<usize>,
     pub(super) reserve_bytes: Option<u64>,
 }
 

@@ -1,137 +1,22 @@
 //! `[sensor.<name>]`: where frames come from.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
 use super::{MAX_SENSORS, SettingsError, load::Origin};
+use crate::sensors::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, SocketSettings};
 
 /// One sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SensorSettings {
     /// `kind = "replay"`: files, one after the other.
     Replay(ReplaySettings),
-    /// `kind = "socket"`: a Unix socket that a local program writes length-prefixed frames to.
+    /// `kind = "socket"`: a Unix socket that local programs write frames to.
     Socket(SocketSettings),
-}
-
-/// `kind = "replay"`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReplaySettings {
-    /// `path` or `files`.
-    pub files: ReplayFiles,
-    /// Time from one frame to the next; `rate` is its reciprocal in frames/s.
-    pub period: Duration,
-    /// `loop`: start again after the last.
-    pub repeat: bool,
-    /// `raw`: what `*.raw` files hold; without it such a file is an error.
-    pub raw: Option<RawImage>,
-    /// `csv`: how `*.csv` files are cut into frames; without it such a file is an error.
-    pub csv: Option<Series>,
-}
-
-/// The files of a replay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplayFiles {
-    /// `path`: every file of a folder that can be replayed, in name order; or one file.
-    Path(PathBuf),
-    /// `files`: these, in this order.
-    List(Vec<PathBuf>),
-}
-
-/// `kind = "socket"`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SocketSettings {
-    /// Where the socket is made; relative to `[paths] runtime`.
-    pub path: PathBuf,
-    /// `max_frame`: the longest frame taken, in bytes; at most `[limits] max_frame_bytes`, which is the default.
-    pub max_frame: u32,
-    /// What a frame holds: `content`, or `raw`, or `series`.
-    pub content: FrameContent,
-}
-
-/// What the frames of a socket hold.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum FrameContent {
-    /// `content = "bytes"`, the default.
-    Bytes,
-    /// `content = "json"`.
-    Json,
-    /// `content = "png"`.
-    Png,
-    /// `content = "jpeg"`.
-    Jpeg,
-    /// `raw = { … }`.
-    Raw(RawImage),
-    /// `series = { … }`: f32 samples, little-endian, interleaved by channel.
-    Series(Series),
-}
-
-/// An image without header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawImage {
-    /// Pixels in a row, 1 to 16384.
-    pub width: u32,
-    /// Rows, 1 to 16384.
-    pub height: u32,
-    /// How a pixel is stored.
-    pub pixel: Pixel,
-}
-
-/// How pixels are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pixel {
-    /// One byte.
-    Gray8,
-    /// Two bytes, little-endian.
-    Gray16,
-    /// Three bytes, red first.
-    Rgb8,
-    /// Three bytes, blue first.
-    Bgr8,
-    /// Two pixels in four bytes: Y, U, Y, V.
-    Yuyv,
-    /// A plane of Y, then one of U and V at half the resolution.
-    Nv12,
-}
-
-/// Samples in windows.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Series {
-    /// Samples of each channel in a frame, 1 to 1048576.
-    pub window: u32,
-    /// Samples per second.
-    pub rate_hz: f64,
-    /// Channels; for CSV the columns that are taken, from the left.
-    #[serde(default = "one")]
-    pub channels: u32,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl RawImage {
-    /// The length of an image in bytes.
-    pub fn bytes(&self) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
-        match self.pixel {
-            Pixel::Gray8 => pixels,
-            Pixel::Gray16 | Pixel::Yuyv => pixels * 2,
-            Pixel::Rgb8 | Pixel::Bgr8 => pixels * 3,
-            Pixel::Nv12 => pixels + pixels / 2,
-        }
-    }
-}
-
-impl Series {
-    /// The length of a frame of f32 samples in bytes.
-    pub fn bytes(&self) -> u64 {
-        u64::from(self.window) * u64::from(self.channels) * 4
-    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -144,38 +29,30 @@ pub(super) enum RawSensor {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReplay {
+    /// A folder or a file …
     path: Option<PathBuf>,
+    /// … or several, in this order.
     files: Option<Vec<PathBuf>>,
     rate: Option<f64>,
     #[serde(rename = "loop")]
     repeat: Option<bool>,
     raw: Option<RawImage>,
-    csv: Option<Series>,
+    csv: Option<SeriesSettings>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSocket {
+    /// Relative to `[paths] runtime`.
     path: PathBuf,
-    max_frame: Option<u32>,
-    content: Option<Content>,
-    raw: Option<RawImage>,
-    series: Option<Series>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Content {
-    Bytes,
-    Json,
-    Png,
-    Jpeg,
+    max_frame: Option<usize>,
 }
 
 /// Checks all sensors.
 pub(super) fn check(
     raw: BTreeMap<String, RawSensor>,
-    max_frame_bytes: u32,
+    max_frame_bytes: usize,
+    runtime: &Path,
     origin: &Origin,
 ) -> Result<BTreeMap<String, SensorSettings>, SettingsError> {
     if raw.len() > MAX_SENSORS {
@@ -191,7 +68,7 @@ pub(super) fn check(
                 "names of 1 to 32 characters of A-Z a-z 0-9 . _ -",
             ));
         }
-        let context = Context { name: &name, max_frame_bytes, origin };
+        let context = Context { name: &name, max_frame_bytes, runtime, origin };
         let checked = match sensor {
             RawSensor::Replay(raw) => SensorSettings::Replay(context.replay(raw)?),
             RawSensor::Socket(raw) => SensorSettings::Socket(context.socket(raw)?),
@@ -203,27 +80,34 @@ pub(super) fn check(
 
 struct Context<'a> {
     name: &'a str,
-    max_frame_bytes: u32,
+    max_frame_bytes: usize,
+    runtime: &'a Path,
     origin: &'a Origin,
 }
 
 impl Context<'_> {
     fn replay(&self, raw: RawReplay) -> Result<ReplaySettings, SettingsError> {
         let files = match (raw.path, raw.files) {
-            (Some(path), None) => ReplayFiles::Path(path),
-            (None, Some(files)) if !files.is_empty() => ReplayFiles::List(files),
+            (Some(path), None) => vec![path],
+            (None, Some(files)) if !files.is_empty() => files,
             (None, Some(_)) => return Err(self.value("files", "empty", "at least one file")),
             (Some(_), Some(_)) => return Err(self.value("files", "given beside `path`", "one of `path` and `files`")),
             (None, None) => return Err(self.value("path", "missing", "`path` (a folder or file) or `files` (a list)")),
         };
-        let rate = raw.rate.unwrap_or(1.0);
+        let rate = raw.rate.unwrap_or(10.0);
         if !(0.001..=100_000.0).contains(&rate) {
             return Err(self.value("rate", rate, "0.001 to 100000 frames/s"));
         }
         raw.raw.as_ref().map_or(Ok(()), |image| self.image(image))?;
-        raw.csv.as_ref().map_or(Ok(()), |series| self.series("csv", series))?;
-        let period = Duration::from_secs_f64(1.0 / rate);
-        Ok(ReplaySettings { files, period, repeat: raw.repeat.unwrap_or(false), raw: raw.raw, csv: raw.csv })
+        raw.csv.as_ref().map_or(Ok(()), |series| self.series(series))?;
+        Ok(ReplaySettings {
+            files,
+            rate,
+            repeat: raw.repeat.unwrap_or(true),
+            max_frame: self.max_frame_bytes,
+            raw: raw.raw,
+            csv: raw.csv.unwrap_or_default(),
+        })
     }
 
     fn socket(&self, raw: RawSocket) -> Result<SocketSettings, SettingsError> {
@@ -232,22 +116,12 @@ impl Context<'_> {
             let allowed = format!("1 to {} (`limits.max_frame_bytes`)", self.max_frame_bytes);
             return Err(self.value("max_frame", max_frame, allowed));
         }
-        let content = match (raw.content, raw.raw, raw.series) {
-            (None | Some(Content::Bytes), None, None) => FrameContent::Bytes,
-            (Some(Content::Json), None, None) => FrameContent::Json,
-            (Some(Content::Png), None, None) => FrameContent::Png,
-            (Some(Content::Jpeg), None, None) => FrameContent::Jpeg,
-            (None, Some(image), None) => {
-                self.image(&image)?;
-                FrameContent::Raw(image)
-            }
-            (None, None, Some(series)) => {
-                self.series("series", &series)?;
-                FrameContent::Series(series)
-            }
-            _ => return Err(self.value("content", "said twice", "one of `content`, `raw` and `series`")),
-        };
-        Ok(SocketSettings { path: raw.path, max_frame, content })
+        let path = self.runtime.join(raw.path);
+        // sockaddr_un has room for 108 bytes, a terminating zero included.
+        if path.as_os_str().len() >= 108 {
+            return Err(self.value("path", path.display(), "a path of 1 to 107 bytes, as Unix sockets have"));
+        }
+        Ok(SocketSettings { path, max_frame })
     }
 
     fn image(&self, image: &RawImage) -> Result<(), SettingsError> {
@@ -257,31 +131,28 @@ impl Context<'_> {
             return Err(self.value("raw", size, "width and height of 1 to 16384"));
         }
         let halved = match image.pixel {
-            Pixel::Nv12 => image.width % 2 + image.height % 2,
-            Pixel::Yuyv => image.width % 2,
+            PixelFormat::Nv12 => image.width % 2 + image.height % 2,
+            PixelFormat::Yuyv => image.width % 2,
             _ => 0,
         };
         if halved != 0 {
             return Err(self.value("raw", "of odd size", "even widths for yuyv, even widths and heights for nv12"));
         }
-        self.fits("raw", image.bytes())
+        self.fits("raw", image.length())
     }
 
-    fn series(&self, key: &str, series: &Series) -> Result<(), SettingsError> {
-        let limits = [("window", series.window, 1 << 20), ("channels", series.channels, 64)];
-        for (field, value, max) in limits {
-            if !(1..=max).contains(&value) {
-                return Err(self.value(&format!("{key}.{field}"), value, format!("1 to {max}")));
-            }
+    fn series(&self, series: &SeriesSettings) -> Result<(), SettingsError> {
+        if !(1..=1 << 20).contains(&series.window) {
+            return Err(self.value("csv.window", series.window, "1 to 1048576 samples"));
         }
-        if !(0.001..=10_000_000.0).contains(&series.rate_hz) {
-            return Err(self.value(&format!("{key}.rate_hz"), series.rate_hz, "0.001 to 10000000 samples/s"));
+        if !(0.001..=4_000_000.0).contains(&series.rate_hz) {
+            return Err(self.value("csv.rate_hz", series.rate_hz, "0.001 to 4000000 samples/s"));
         }
-        self.fits(key, series.bytes())
+        self.fits("csv.window", series.window as usize * size_of::<f32>())
     }
 
-    fn fits(&self, key: &str, bytes: u64) -> Result<(), SettingsError> {
-        if bytes > u64::from(self.max_frame_bytes) {
+    fn fits(&self, key: &str, bytes: usize) -> Result<(), SettingsError> {
+        if bytes > self.max_frame_bytes {
             let allowed = format!("at most {} bytes a frame (`limits.max_frame_bytes`)", self.max_frame_bytes);
             return Err(self.value(key, format!("{bytes} bytes a frame"), allowed));
         }

@@ -90,25 +90,19 @@ fn a_value_out_of_range_is_an_error_with_the_file_that_says_so() {
         ("[sensor.c]\nkind = \"replay\"\nfiles = []", "sensor.c.files"),
         ("[sensor.c]\nkind = \"socket\"\npath = \"x\"\nmax_frame = 0", "sensor.c.max_frame"),
         (
-            "[sensor.c]\nkind = \"socket\"\npath = \"x\"\nraw = { width = 0, height = 1, pixel = \"gray8\" }",
+            "[sensor.c]\nkind = \"replay\"\npath = \"x\"\nraw = { width = 0, height = 1, pixel = \"gray8\" }",
             "sensor.c.raw",
         ),
         (
-            "[sensor.c]\nkind = \"socket\"\npath = \"x\"\nraw = { width = 3, height = 2, pixel = \"nv12\" }",
+            "[sensor.c]\nkind = \"replay\"\npath = \"x\"\nraw = { width = 3, height = 2, pixel = \"nv12\" }",
             "sensor.c.raw",
         ),
         (
-            "[sensor.c]\nkind = \"socket\"\npath = \"x\"\nraw = { width = 16384, height = 16384, pixel = \"rgb8\" }",
+            "[sensor.c]\nkind = \"replay\"\npath = \"x\"\nraw = { width = 16384, height = 16384, pixel = \"rgb8\" }",
             "sensor.c.raw",
         ),
-        (
-            "[sensor.c]\nkind = \"socket\"\npath = \"x\"\nseries = { window = 0, rate_hz = 1.0 }",
-            "sensor.c.series.window",
-        ),
-        (
-            "[sensor.c]\nkind = \"socket\"\npath = \"x\"\ncontent = \"json\"\nseries = { window = 1, rate_hz = 1.0 }",
-            "sensor.c.content",
-        ),
+        ("[sensor.c]\nkind = \"replay\"\npath = \"x\"\ncsv = { window = 0, rate_hz = 1.0 }", "sensor.c.csv.window"),
+        ("[sensor.c]\nkind = \"replay\"\npath = \"x\"\ncsv = { window = 1, rate_hz = 0.0 }", "sensor.c.csv.rate_hz"),
     ] {
         let error = refused(text);
         assert!(error.contains(&format!("`{key}`")) && error.contains("allowed: "), "{text}: {error}");
@@ -123,7 +117,7 @@ fn sensors_are_read_as_they_are_meant() {
         kind = "replay"
         files = ["/a.raw", "/b.raw"]
         rate = 25.0
-        loop = true
+        loop = false
         raw = { width = 640, height = 480, pixel = "yuyv" }
         [sensor.acc]
         kind = "replay"
@@ -133,18 +127,17 @@ fn sensors_are_read_as_they_are_meant() {
         kind = "socket"
         path = "feed.sock"
         max_frame = 70000
-        content = "jpeg"
         "#,
         &[],
     )
     .unwrap();
     let SensorSettings::Replay(cam) = &settings.sensors["cam"] else { unreachable!() };
-    assert_eq!((cam.period, cam.repeat), (Duration::from_millis(40), true));
-    assert_eq!(cam.raw.unwrap().bytes(), 640 * 480 * 2);
+    assert_eq!((cam.rate, cam.repeat, cam.files.len()), (25.0, false, 2));
+    assert_eq!(cam.raw.unwrap().length(), 640 * 480 * 2);
     let SensorSettings::Replay(acc) = &settings.sensors["acc"] else { unreachable!() };
-    assert_eq!((acc.csv.unwrap().channels, acc.period), (1, Duration::from_secs(1)));
+    assert_eq!((acc.csv.window, acc.rate, acc.repeat), (256, 10.0, true));
     let SensorSettings::Socket(feed) = &settings.sensors["feed"] else { unreachable!() };
-    assert_eq!((feed.max_frame, feed.content), (70_000, FrameContent::Jpeg));
+    assert_eq!((feed.max_frame, feed.path.to_str()), (70_000, Some("/run/sanderling/feed.sock")));
 }
 
 #[test]

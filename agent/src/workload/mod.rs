@@ -26,16 +26,7 @@ mod worker;
 
 pub mod fake;
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs::File,
-    io,
-    path::PathBuf,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use sanderling_protocol::{
     digest::Digest,

@@ -164,12 +164,13 @@ pub fn config_text() -> Result<String, Errno> {
     String::from_utf8(text).map_err(|_| Errno(crate::errno::EINVAL))
 }
 
-/// The deployment's `config` in a type of the guest's own. What does not fit is logged in words.
+/// The deployment's `config` in a type of the guest's own; a deployment without one counts as `{}`. What does not fit is logged in words.
 ///
 /// # Errors
 /// [`Fault::CONFIG`].
 pub fn config<T: serde::de::DeserializeOwned>() -> Result<T, Fault> {
-    serde_json::from_str(&config_text()?).map_err(|error| {
+    let text = config_text()?;
+    serde_json::from_str(if text == "null" { "{}" } else { &text }).map_err(|error| {
         log(Level::Error, &alloc::format!("the module's config: {error}"));
         Fault::CONFIG
     })

@@ -11,7 +11,7 @@ fn settings(files: &[PathBuf]) -> ReplaySettings {
         repeat: false,
         max_frame: 100_000,
         raw: None,
-        series: SeriesSettings::default(),
+        csv: SeriesSettings::default(),
     }
 }
 
@@ -94,7 +94,7 @@ async fn cuts_a_series_into_windows() {
     let rows: String = (0..10).map(|i| format!("{i},{}\n", -i)).collect();
     let folder = folder(&[("v.csv", format!("x,y\n{rows}").as_bytes())]);
     let series = SeriesSettings { window: 4, rate_hz: 12_800.0 };
-    let settings = ReplaySettings { series, ..settings(&[folder.path().join("v.csv")]) };
+    let settings = ReplaySettings { csv: series, ..settings(&[folder.path().join("v.csv")]) };
     assert_eq!(Replay::new(settings.clone()).largest_frame(), 32);
     let (frames, error) = all(settings, 2).await;
     assert_eq!(frames.len(), 2);
@@ -108,7 +108,7 @@ async fn cuts_a_series_into_windows() {
 #[tokio::test]
 async fn raw_files_hold_one_image_after_the_other() {
     let folder = folder(&[("a.raw", &[1; 24]), ("b.raw", &[2; 13])]);
-    let raw = RawImage { width: 2, height: 2, format: PixelFormat::Rgb8 };
+    let raw = RawImage { width: 2, height: 2, pixel: PixelFormat::Rgb8 };
     let settings = ReplaySettings { raw: Some(raw), ..settings(&[folder.path().into()]) };
     let (frames, _) = all(settings, 2).await;
     let header = frames[1].0;
