@@ -1,0 +1,159 @@
+//! Parsing a deployment, and holding it to its limits and to the ceiling of its release.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Deployment, DeploymentError, Grant, MAX_BINDINGS, MAX_DOCUMENT, MAX_MODULES, Module, Policy, SCHEMA, is_name,
+};
+use crate::release::Ceiling;
+
+impl Deployment {
+    /// Parses and checks a document.
+    ///
+    /// # Errors
+    /// The first thing found wrong, as a [`DeploymentError`] that names module, field and what is allowed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DeploymentError> {
+        if bytes.len() > MAX_DOCUMENT {
+            return Err(DeploymentError::TooLong { length: bytes.len() });
+        }
+        let deployment: Self =
+            serde_json::from_slice(bytes).map_err(|error| DeploymentError::Form(error.to_string()))?;
+        deployment.check()?;
+        Ok(deployment)
+    }
+
+    /// The target paths that the deployment refers to, modules and models, each once, sorted.
+    pub fn artifacts(&self) -> Vec<&str> {
+        let mut paths: Vec<&str> = self
+            .modules
+            .iter()
+            .flat_map(|module| std::iter::once(&module.module).chain(module.models.values()))
+            .map(String::as_str)
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    fn check(&self) -> Result<(), DeploymentError> {
+        if self.schema != SCHEMA {
+            return Err(DeploymentError::Schema { found: self.schema.clone() });
+        }
+        name("the deployment's name", &self.name)?;
+        at_most("modules", self.modules.len(), MAX_MODULES)?;
+        once("module", self.modules.iter().map(|module| &module.name))?;
+        self.modules.iter().try_for_each(Module::check)
+    }
+}
+
+impl Module {
+    /// Whether the guest may use inference.
+    pub fn may_infer(&self) -> bool {
+        self.grants.contains(&Grant::Infer)
+    }
+
+    /// Holds the module to the ceiling of the release that it runs.
+    ///
+    /// # Errors
+    /// [`DeploymentError::AboveCeiling`] with the first grant or limit that the release does not allow.
+    pub fn check_ceiling(&self, ceiling: &Ceiling) -> Result<(), DeploymentError> {
+        let above = |what: String| Err(DeploymentError::AboveCeiling { module: self.name.clone(), what });
+        for grant in &self.grants {
+            let wanted = grant.to_string();
+            if !ceiling
+                .grants
+                .iter()
+                .any(|allowed| *allowed == wanted || (allowed == "emit:*" && wanted.starts_with("emit:")))
+            {
+                return above(format!("grant {wanted:?} (allowed: {})", ceiling.grants.join(", ")));
+            }
+        }
+        if self.limits.memory_mib > ceiling.memory_mib {
+            return above(format!("memory_mib {} (allowed: {})", self.limits.memory_mib, ceiling.memory_mib));
+        }
+        if self.limits.deadline_ms > ceiling.deadline_ms {
+            return above(format!("deadline_ms {} (allowed: {})", self.limits.deadline_ms, ceiling.deadline_ms));
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), DeploymentError> {
+        name("module", &self.name)?;
+        at_most("input", self.input.len(), MAX_BINDINGS)?;
+        at_most("models", self.models.len(), MAX_BINDINGS)?;
+        at_most("channels", self.channels.len(), MAX_BINDINGS)?;
+        at_most("grants", self.grants.len(), 2 * MAX_BINDINGS)?;
+        once("sensor", self.input.iter().map(|input| &input.sensor))?;
+        self.input.iter().try_for_each(|input| name("sensor", &input.sensor))?;
+        self.models.keys().try_for_each(|model| name("model", model))?;
+        self.check_channels()?;
+        self.check_ranges()
+    }
+
+    fn check_channels(&self) -> Result<(), DeploymentError> {
+        let wrong = |channel: &str, problem| {
+            Err(DeploymentError::Channel { module: self.name.clone(), channel: channel.to_owned(), problem })
+        };
+        for channel in self.channels.keys() {
+            name("channel", channel)?;
+            if !self.grants.contains(&Grant::Emit(channel.clone())) {
+                return wrong(channel, "is described, but its grant `emit:…` is missing");
+            }
+        }
+        for grant in &self.grants {
+            if let Grant::Emit(channel) = grant {
+                name("channel", channel)?;
+                if !self.channels.contains_key(channel) {
+                    return wrong(channel, "is granted, but `channels` does not say where its records go");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), DeploymentError> {
+        let limits = &self.limits;
+        let queues = self.input.iter().filter_map(|input| match input.policy {
+            Policy::Queue(frames) => Some(("queue", u64::from(frames), 1, 4096)),
+            Policy::Latest => None,
+        });
+        let ranges = [
+            ("memory_mib", u64::from(limits.memory_mib), 1, 1024),
+            ("deadline_ms", u64::from(limits.deadline_ms), 1, 600_000),
+            ("fuel_per_frame", limits.fuel_per_frame, 1_000, 1 << 50),
+            ("emit_per_s", u64::from(limits.emit_per_s), 0, 1_000_000),
+            ("native_memory_mib", u64::from(limits.native_memory_mib), 8, 4096),
+            ("restart.max", u64::from(self.restart.max), 0, 1000),
+            ("restart.within_s", u64::from(self.restart.within_s), 1, 86_400),
+            ("probation.frames", u64::from(self.probation.frames), 0, 1_000_000),
+            ("probation.seconds", u64::from(self.probation.seconds), 0, 86_400),
+        ];
+        let channels = self.channels.values().flat_map(|channel| {
+            [("max_bytes", channel.max_bytes, 1024, 1 << 30), ("max_age_s", channel.max_age_s, 1, 31_536_000)]
+        });
+        for (field, value, min, max) in ranges.into_iter().chain(queues).chain(channels) {
+            if !(min..=max).contains(&value) {
+                return Err(DeploymentError::Range { module: self.name.clone(), field, value, min, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(what: &'static str, text: &str) -> Result<(), DeploymentError> {
+    if is_name(text) { Ok(()) } else { Err(DeploymentError::Name { what, name: text.chars().take(80).collect() }) }
+}
+
+fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), DeploymentError> {
+    if count <= max { Ok(()) } else { Err(DeploymentError::TooMany { what, count, max }) }
+}
+
+fn once<'a>(what: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), DeploymentError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(DeploymentError::Twice { what, name: name.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Why a deployment is refused.
+
+use thiserror::Error;
+
+use super::{MAX_DOCUMENT, SCHEMA};
+
+/// Why a deployment document is refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DeploymentError {
+    /// The document is too long to be looked at.
+    #[error("the deployment is {length} bytes long; at most {MAX_DOCUMENT} are read")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Not JSON of the expected form, an unknown field included.
+    #[error("the deployment does not parse: {0}")]
+    Form(String),
+    /// Written for another version of Sanderling.
+    #[error("the deployment has schema {found:?}; this agent understands {SCHEMA:?}")]
+    Schema {
+        /// The schema it names.
+        found: String,
+    },
+    /// A name is empty, too long, or has a character outside `[A-Za-z0-9._-]`.
+    #[error("{what} {name:?} is not a name: 1 to 64 characters of A-Z a-z 0-9 . _ - are")]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name found.
+        name: String,
+    },
+    /// Two things have one name.
+    #[error("{what} {name:?} stands there twice")]
+    Twice {
+        /// What is named.
+        what: &'static str,
+        /// The name found twice.
+        name: String,
+    },
+    /// A number is outside its range.
+    #[error("module {module}: {field} is {value}; allowed is {min} to {max}")]
+    Range {
+        /// The module's name.
+        module: String,
+        /// The field, as in the document.
+        field: &'static str,
+        /// The value found.
+        value: u64,
+        /// The smallest allowed.
+        min: u64,
+        /// The largest allowed.
+        max: u64,
+    },
+    /// More entries than are allowed.
+    #[error("{what}: {count} entries; at most {max} are allowed")]
+    TooMany {
+        /// The list.
+        what: &'static str,
+        /// Its length.
+        count: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// A channel is emitted to but not described, or described but not granted.
+    #[error("module {module}: channel {channel:?} {problem}")]
+    Channel {
+        /// The module's name.
+        module: String,
+        /// The channel's name.
+        channel: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// This version of the agent cannot do what is asked.
+    #[error("module {module}: {what} is not supported by this agent; {cure}")]
+    Unsupported {
+        /// The module's name.
+        module: String,
+        /// What is asked for.
+        what: String,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// The deployment asks for more than the release allows.
+    #[error(
+        "module {module}: {what} exceeds the ceiling of its release; lower it, or release the module anew with a higher ceiling"
+    )]
+    AboveCeiling {
+        /// The module's name.
+        module: String,
+        /// The grant or limit, with its value and ceiling.
+        what: String,
+    },
+}
