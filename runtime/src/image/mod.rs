@@ -14,6 +14,7 @@
 //! Failure modes: an [`ImageError`] for a frame that is no image or is shorter than it claims, for a crop outside of
 //! it, and for buffers above the limit.
 
+mod convert;
 mod decode;
 mod resize;
 mod source;

@@ -4,7 +4,7 @@
 
 use sanderling_guest::frame::{Format, FrameHeader, Kind};
 
-use super::ImageError;
+use super::{ImageError, convert};
 
 /// The pixels that go through the resizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,26 +140,17 @@ impl<'a> Source<'a> {
         for (y, to) in (crop.y..).zip(out.chunks_exact_mut(row_len).take(crop.height)) {
             let row = self.row(y);
             match (self.format, working) {
-                (Format::Gray16, _) => {
-                    let pixels = row.as_chunks::<2>().0.iter().map(|[_, high]| *high);
-                    fill(to, pixels.skip(crop.x));
+                (Format::Gray16, _) => convert::high_bytes(row, crop.x, to),
+                (Format::Yuyv, Working::Gray) => convert::yuyv_gray(row, crop.x, to),
+                (Format::Yuyv, _) => convert::yuyv_rgb(row, crop.x, to),
+                (Format::Nv12, Working::Gray) => convert::luma_gray(row, crop.x, to),
+                (Format::Nv12, _) => convert::nv12_rgb(row, self.row(self.height + y / 2), crop.x, to),
+                _ => {
+                    let start = crop.x * working.channels();
+                    if let Some(row) = row.get(start..start + to.len()) {
+                        to.copy_from_slice(row);
+                    }
                 }
-                (Format::Yuyv, Working::Gray) => {
-                    let pixels = row.as_chunks::<2>().0.iter().map(|[y, _]| expand(*y));
-                    fill(to, pixels.skip(crop.x));
-                }
-                (Format::Yuyv, _) => {
-                    let pairs = row.as_chunks::<4>().0.iter();
-                    let pixels = pairs.flat_map(|[y0, u, y1, v]| [rgb(*y0, *u, *v), rgb(*y1, *u, *v)]);
-                    fill_rgb(to, pixels.skip(crop.x));
-                }
-                (Format::Nv12, Working::Gray) => fill(to, row.iter().map(|y| expand(*y)).skip(crop.x)),
-                (Format::Nv12, _) => {
-                    let chroma = self.row(self.height + y / 2).as_chunks::<2>().0;
-                    let pixels = row.iter().zip(chroma.iter().flat_map(|pair| [pair, pair]));
-                    fill_rgb(to, pixels.map(|(y, [u, v])| rgb(*y, *u, *v)).skip(crop.x));
-                }
-                _ => fill(to, row.iter().copied().skip(crop.x * working.channels())),
             }
         }
     }
@@ -169,31 +160,4 @@ impl<'a> Source<'a> {
         let rest = self.bytes.get(y * self.stride..).unwrap_or_default();
         rest.get(..self.stride).unwrap_or(rest)
     }
-}
-
-fn fill(to: &mut [u8], from: impl Iterator<Item = u8>) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from;
-    }
-}
-
-fn fill_rgb(to: &mut [u8], from: impl Iterator<Item = [u8; 3]>) {
-    for (to, from) in to.as_chunks_mut::<3>().0.iter_mut().zip(from) {
-        *to = from;
-    }
-}
-
-/// Limited-range luma to 0..=255: what [`rgb`] gives for colourless pixels.
-fn expand(y: u8) -> u8 {
-    clamp((298 * (i32::from(y) - 16) + 128) >> 8)
-}
-
-/// BT.601 limited range, in the usual integers of 8 fractional bits.
-fn rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
-    let (y, u, v) = (298 * (i32::from(y) - 16) + 128, i32::from(u) - 128, i32::from(v) - 128);
-    [clamp((y + 409 * v) >> 8), clamp((y - 100 * u - 208 * v) >> 8), clamp((y + 516 * u) >> 8)]
-}
-
-fn clamp(value: i32) -> u8 {
-    value.clamp(0, 255) as u8
 }
