@@ -82,6 +82,10 @@ pub(super) fn load(main: &Path) -> Result<Settings, SettingsError> {
         toml::from_str::<Raw>(&text).map_err(form)?;
         layers.push((file.clone(), toml::from_str::<Table>(&text).map_err(form)?));
     }
+    if layers.is_empty() {
+        let cause = "there is no such file, nor one in its `.d` folder; `sanderling provision device` writes it";
+        return Err(SettingsError::Read { file: main.to_owned(), cause: cause.to_owned() });
+    }
     let mut merged = Table::new();
     for (_, table) in &layers {
         overlay(&mut merged, table, false);

@@ -2,7 +2,7 @@
 //!
 //! Purpose: `/etc/sanderling/agent.toml` is read, then every `*.toml` in `/etc/sanderling/agent.toml.d/` in name order.
 //! A later file overrides an earlier one key by key; a `[sensor.<name>]` or `[sensor.<name>.…]` table replaces the earlier
-//! sensor of that name as a whole. A missing file or directory counts as empty.
+//! sensor of that name as a whole. The main file or the directory may be missing, but not both.
 //!
 //! Invariants: nothing but a checked value leaves this module; an unknown key is an error, never ignored.
 //!

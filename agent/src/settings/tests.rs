@@ -144,6 +144,9 @@ fn sensors_are_read_as_they_are_meant() {
 fn what_must_be_said_is_asked_for_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");
+    let error = Settings::load(&main).unwrap_err().to_string();
+    assert!(error.contains("no such file") && error.contains("provision"), "{error}");
+    fs::write(&main, "").unwrap();
     let error = Settings::load(&main).unwrap_err();
     assert!(matches!(error, SettingsError::Missing { key: "broker.host", .. }), "{error}");
     fs::write(&main, MAIN.replace("root = ", "# root = ")).unwrap();
