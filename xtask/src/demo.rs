@@ -59,7 +59,8 @@ pub(crate) fn bench(passed: &Passed) -> Result<()> {
     setup::for_testing()?;
     let built = build::all(Profile::Release)?;
     let mut bench = cargo();
-    bench.args(["run", "--quiet", "--release", "-p", "sanderling-tests", "--bin", "sanderling-bench", "--"]);
+    bench.args(["run", "--quiet", "--release", "-p", "sanderling-tests", "--features", "bench"]);
+    bench.args(["--bin", "sanderling-bench", "--"]);
     bench.arg("--programs").arg(built.programs).arg("--guests").arg(built.guests).args(&passed.arguments);
     process::run(&mut bench)
 }

@@ -1,0 +1,10 @@
+//! The groups of rows, one file each.
+
+pub(crate) mod copy;
+pub(crate) mod first;
+pub(crate) mod images;
+pub(crate) mod inference;
+pub(crate) mod interpreter;
+pub(crate) mod memory;
+pub(crate) mod pull;
+pub(crate) mod workers;
