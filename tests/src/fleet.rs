@@ -73,9 +73,15 @@ impl Fleet {
 
     /// Stages a deployment for all devices; gives the digest that devices report it by.
     pub fn deploy(&self, document: &Value) -> Digest {
+        self.deploy_to(document, &[])
+    }
+
+    /// Stages a deployment for the devices that these options of `sanderling repo deploy` name.
+    pub fn deploy_to(&self, document: &Value, options: &[&str]) -> Digest {
         let bytes = serde_json::to_vec(document).unwrap();
         let file = self.write("staged.json", &bytes);
-        self.run(["repo".as_ref(), "deploy".as_ref(), file.as_os_str()]);
+        let deploy = ["repo".as_ref(), "deploy".as_ref(), file.as_os_str()];
+        self.run(deploy.into_iter().chain(options.iter().map(OsStr::new)));
         Digest::of(&bytes)
     }
 

@@ -10,7 +10,7 @@ use sanderling_protocol::{
 };
 use serde_json::Value;
 
-use crate::{Broker, Fleet, Message, PATIENCE, Peer, Publication};
+use crate::{Broker, Fleet, Message, PATIENCE, Peer, Publication, until};
 
 /// The operator at the broker: it sees everything, and may publish everything.
 pub struct Observer {
@@ -40,7 +40,9 @@ impl Observer {
     /// Connects with the operator's certificate.
     pub fn connect(fleet: &Fleet, broker: &Broker) -> Self {
         let topics = fleet.topics();
-        let filters = [format!("{}/device/#", topics.prefix())];
+        // Not `device/#`: then the operator's own commands would have a subscriber, and nobody could tell whether the device is one.
+        let filters = ["status", "reported", "event", "log", "data/#", "answer/#"];
+        let filters = filters.map(|rest| format!("{}/device/+/{rest}", topics.prefix()));
         let peer = Peer::connect(broker, &fleet.operator(), "observer", &filters)
             .unwrap_or_else(|error| panic!("the operator cannot connect: {error}"));
         Self { peer, topics }
@@ -93,7 +95,9 @@ impl Observer {
         let response = self.topics.device(device, "answer/tests");
         let correlation = format!("{command} {mark}").into_bytes();
         let topic = self.topics.device(device, &format!("cmd/{command}"));
-        self.peer.ask(&topic, payload, &response, &correlation).unwrap();
+        // A device that has just come online may not listen to commands yet.
+        let heard = until(PATIENCE, || self.peer.ask(&topic, payload, &response, &correlation).unwrap().then_some(()));
+        assert!(heard.is_some(), "{device} does not listen to commands");
         self.wait_for(&format!("the answer to {command}"), PATIENCE, |seen| {
             let answers = seen.after(mark).messages.iter().filter(|message| message.topic == response);
             let mut ours = answers.filter(|message| message.correlation.as_ref() == Some(&correlation));

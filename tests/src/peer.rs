@@ -10,8 +10,8 @@ use std::{
 };
 
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Incoming, IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PublishOptions,
-    PublishProperties, QoS, SessionMode, SubscribeFilterInput, Transport,
+    AsyncClient, Event, EventLoop, Incoming, IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PubAckReason,
+    PublishOptions, PublishProperties, PublishResult, QoS, SessionMode, SubscribeFilterInput, Transport,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::sync::oneshot;
@@ -108,14 +108,14 @@ impl Peer {
     /// # Errors
     /// What the broker says against it.
     pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) -> Result<(), String> {
-        self.send(topic, payload, PublishOptions::new(QoS::AtLeastOnce).retain(retain))
+        self.send(topic, payload, PublishOptions::new(QoS::AtLeastOnce).retain(retain)).map(|_| ())
     }
 
-    /// Publishes a request with a response topic and correlation data.
+    /// Publishes a request with a response topic and correlation data. `false` where the broker says that nobody listens there.
     ///
     /// # Errors
     /// What the broker says against it.
-    pub fn ask(&self, topic: &str, payload: &[u8], response: &str, correlation: &[u8]) -> Result<(), String> {
+    pub fn ask(&self, topic: &str, payload: &[u8], response: &str, correlation: &[u8]) -> Result<bool, String> {
         let properties = PublishProperties {
             response_topic: Some(response.to_owned()),
             correlation_data: Some(correlation.to_vec().into()),
@@ -124,9 +124,17 @@ impl Peer {
         self.send(topic, payload, PublishOptions::new(QoS::AtLeastOnce).properties(properties))
     }
 
-    fn send(&self, topic: &str, payload: &[u8], options: PublishOptions) -> Result<(), String> {
+    /// Says whether somebody was subscribed.
+    fn send(&self, topic: &str, payload: &[u8], options: PublishOptions) -> Result<bool, String> {
         let notice = self.client.try_publish_tracked(topic, payload, options).map_err(|error| error.to_string())?;
-        notice.wait_completion().map_err(|error| format!("{error:?}"))
+        match notice.wait() {
+            Ok(PublishResult::Qos1(ack)) => match ack.reason {
+                PubAckReason::Success => Ok(true),
+                PubAckReason::NoMatchingSubscribers => Ok(false),
+                refused => Err(format!("{refused:?}")),
+            },
+            other => Err(format!("{other:?}")),
+        }
     }
 
     /// How many messages came so far.

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{Deadline, until};
 
 /// So many lines are shown of a process when a test fails.
-const SHOWN: usize = 60;
+const SHOWN: usize = 80;
 
 #[derive(Default)]
 struct Lines {
@@ -92,10 +92,7 @@ impl Process {
 
     /// Asks it to end with SIGTERM, and waits.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
-            // An error means that it has ended already.
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        signal(self.pid(), Signal::TERM);
         self.wait(limit)
     }
 
@@ -103,6 +100,12 @@ impl Process {
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         until(limit, || self.child.try_wait().unwrap())
             .unwrap_or_else(|| panic!("{} did not end within {limit:?}", self.name))
+    }
+
+    /// Ends a process that it has started, with SIGKILL, as the kernel does when memory runs out.
+    pub fn kill_child(&self, pid: u32) {
+        assert!(self.children().contains(&pid), "{pid} is no child of {}", self.name);
+        signal(pid, Signal::KILL);
     }
 
     /// The processes that it has started and that still run, by id.
@@ -123,6 +126,13 @@ impl Drop for Process {
                 eprintln!("{line}");
             }
         }
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // An error means that it has ended already.
+        let _ = kill_process(pid, signal);
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use sanderling_protocol::{command::Answer, topics::DeviceId};
-use sanderling_tests::{Device, PATIENCE, Peer, Site};
+use sanderling_tests::{Broker, Device, PATIENCE, Peer, Site};
 use serde_json::Value;
 
 fn wait_online(site: &Site, device: &DeviceId, online: bool) -> String {
@@ -76,6 +76,13 @@ fn status_tells_of_birth_and_of_death_and_commands_are_answered() {
     assert!(site.observer.request(&device.id, "refresh", b"").ok);
     let unknown = site.observer.request(&device.id, "run-this", b"rm -rf /");
     assert!(!unknown.ok && unknown.error.is_some_and(|error| error.contains("run-this") && error.contains("ping")));
+
+    let port = site.broker.port().to_string();
+    let watch = ["--json", "watch", "--host", Broker::HOST, "--port", &port, "--device", "gw-1", "--count", "2"];
+    let watched: Vec<Value> = site.fleet.run(watch).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kept = |what: &str| watched.iter().find(|line| line["what"] == what && line["device"] == "gw-1").unwrap();
+    assert_eq!(kept("status")["body"]["session"].as_str(), Some(&*first), "{watched:?}");
+    assert_eq!(kept("reported")["body"]["schema"], "sanderling.reported/1", "{watched:?}");
 
     agent.kill();
     let died = wait_online(&site, &device.id, false);

@@ -5,7 +5,11 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use sanderling_protocol::reported::ModuleState;
-use sanderling_tests::{PATIENCE, Process, Site, Tick, unix_nanos, until};
+use sanderling_tests::{
+    PATIENCE, Process, Site, Tick,
+    guests::{padded, ticks},
+    line, unix_nanos, until,
+};
 
 /// A record that a killed agent had not written down yet is lost: `[outbox] commit_ms` says how many. Ten times its default.
 const WRITTEN_DOWN: i64 = 1_000_000_000;
@@ -137,4 +141,31 @@ fn a_broker_that_restarts_loses_no_record() {
         (body["outbox"]["records"].as_u64()? < 50).then_some(())
     });
     assert!(drained.is_some(), "the outbox is not drained");
+}
+
+#[test]
+fn a_pull_that_a_power_cut_ends_goes_on_where_it_was() {
+    const LENGTH: u32 = 4 << 20;
+    const WINDOW: u64 = 128 * 1024;
+    let site = Site::new();
+    let device = site.device("gw-1");
+    device.lay_clock("clock", 20.0);
+    device.lay("pull", &format!("[pull]\nwindow_bytes = {WINDOW}\n"));
+    let mut agent = device.start();
+    site.fleet.add_module(&padded(ticks(b'p'), LENGTH, 1), "modules/ticks/p.wasm");
+    let digest = site.fleet.roll_out(&line("modules/ticks/p.wasm"), &site.broker);
+    let sent = || site.broker.sent("gw-1", "/chunk/").iter().map(|sent| sent.bytes).sum::<u64>();
+    let cut = until(PATIENCE, || (sent() > u64::from(LENGTH) / 4).then_some(()));
+    assert!(cut.is_some(), "the pull does not begin");
+    agent.kill();
+    let before = sent();
+    let _agent = device.start();
+    let report = site.observer.wait_active(&device.id, digest);
+    let progress = report.deployment.and_then(|deployment| deployment.progress).unwrap();
+    let all = sent();
+    println!("{before} bytes were sent before the cut, {} after it, of {}", all - before, progress.total);
+    assert!(before < progress.total, "the pull was over before it was cut: nothing is shown");
+    // What was on its way at the cut comes again: a window that was asked for, and one that was written but not yet noted.
+    assert!(all < progress.total + 3 * WINDOW, "{all} bytes were sent for {}", progress.total);
+    site.observer.wait_ticks(&device.id, "ticks", b'p', 3);
 }
