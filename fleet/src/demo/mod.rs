@@ -9,9 +9,10 @@ mod score;
 mod story;
 mod summary;
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf};
 
 use anyhow::Result;
+use sanderling_protocol::reported::{DeploymentState, Reported};
 
 use crate::clock::Stopwatch;
 
@@ -44,7 +45,7 @@ pub(crate) struct DemoOptions {
 /// Runs the demo; `false` where something did not hold.
 pub(crate) async fn demo(options: &DemoOptions, json: bool) -> Result<bool> {
     let folder = tempfile::Builder::new().prefix("sanderling-demo-").tempdir()?;
-    let tell = Tell { clock: Stopwatch::start() };
+    let tell = Tell { clock: Stopwatch::start(), shown: Cell::new(None) };
     let told = story::tell(options, folder.path(), &tell).await;
     if options.keep {
         eprintln!("the demo's folder is {}", folder.keep().display());
@@ -57,6 +58,7 @@ pub(crate) async fn demo(options: &DemoOptions, json: bool) -> Result<bool> {
 /// Tells on standard error what happens, and when.
 pub(crate) struct Tell {
     clock: Stopwatch,
+    shown: Cell<Option<(u64, DeploymentState)>>,
 }
 
 impl Tell {
@@ -68,5 +70,22 @@ impl Tell {
     /// Something that happened in it.
     fn seen(&self, what: impl std::fmt::Display) {
         eprintln!("{:6.2} s    {what}", self.clock.elapsed().as_secs_f64());
+    }
+
+    /// How far a deployment is, each state once.
+    fn deployment(&self, reported: Option<&Reported>) {
+        let Some(Reported { deployment: Some(deployment), metadata, .. }) = reported else { return };
+        let before = self.shown.replace(Some((deployment.version, deployment.state)));
+        if before == self.shown.get() {
+            return;
+        }
+        if before.map(|(version, _)| version) != Some(deployment.version) {
+            self.seen(format_args!(
+                "trust verified: root {}, timestamp {}, snapshot {}, deployments {}",
+                metadata.root, metadata.timestamp, metadata.snapshot, deployment.version
+            ));
+        }
+        let held = deployment.progress.map(|progress| format!(", {} of {} bytes held", progress.held, progress.total));
+        self.seen(format_args!("deployment {}: {:?}{}", deployment.name, deployment.state, held.unwrap_or_default()));
     }
 }

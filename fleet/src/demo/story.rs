@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use sanderling_protocol::{
     blob::{cut, encode_chunk},
     digest::Digest,
-    reported::{DeploymentReport, DeploymentState, ModuleReport, ModuleState, Reported},
+    reported::{DeploymentReport, DeploymentState, ModuleReport, ModuleState},
     topics::{Published, Topics},
 };
 use serde_json::json;
@@ -137,9 +137,8 @@ impl<'t> Scene<'t> {
         let clock = Stopwatch::start();
         self.publish(|_| Ok(())).await?;
         let tell = self.tell;
-        let mut shown = Shown::default();
         let first = self.observer.until("the first detection", LIMIT, |seen, heard| {
-            shown.tell(tell, seen.reported.as_ref());
+            tell.deployment(seen.reported.as_ref());
             let Some(Heard::Detection(detection)) = heard else { return None };
             card.take(detection);
             detection.defect.then(|| clock.elapsed().as_secs_f64() * 1000.0)
@@ -285,10 +284,9 @@ impl<'t> Scene<'t> {
     async fn reach(&mut self, state: DeploymentState) -> Result<DeploymentReport> {
         let signed = repo::deployments_version(&self.home)?;
         let tell = self.tell;
-        let mut shown = Shown::default();
         self.observer
             .until(&format!("the deployment to be {state:?}"), LIMIT, |seen, _| {
-                shown.tell(tell, seen.reported.as_ref());
+                tell.deployment(seen.reported.as_ref());
                 let deployment = seen.reported.as_ref()?.deployment.as_ref()?;
                 (deployment.state == state && deployment.version == signed).then(|| deployment.clone())
             })
@@ -309,29 +307,6 @@ impl<'t> Scene<'t> {
                     .cloned()
             })
             .await
-    }
-}
-
-/// Tells each state of a deployment once.
-#[derive(Default)]
-struct Shown(Option<(u64, DeploymentState)>);
-
-impl Shown {
-    fn tell(&mut self, tell: &Tell, reported: Option<&Reported>) {
-        let Some(Reported { deployment: Some(deployment), metadata, .. }) = reported else { return };
-        let now = Some((deployment.version, deployment.state));
-        if self.0 == now {
-            return;
-        }
-        if self.0.map(|(version, _)| version) != Some(deployment.version) {
-            tell.seen(format_args!(
-                "trust verified: root {}, timestamp {}, snapshot {}, deployments {}",
-                metadata.root, metadata.timestamp, metadata.snapshot, deployment.version
-            ));
-        }
-        self.0 = now;
-        let held = deployment.progress.map(|progress| format!(", {} of {} bytes held", progress.held, progress.total));
-        tell.seen(format_args!("deployment {}: {:?}{}", deployment.name, deployment.state, held.unwrap_or_default()));
     }
 }
 
