@@ -263,6 +263,7 @@ impl<'a> Connection<'a> {
         self.progress();
         // Without an answer the connection is at its end, which tells why.
         let Ok(answer) = result else { return Ok(()) };
+        self.announce().await?;
         let mut taken = Vec::new();
         for (topic, code) in topics.into_iter().zip(answer.return_codes) {
             match subscribe_refused(&topic, code) {
@@ -276,16 +277,23 @@ impl<'a> Connection<'a> {
         if taken.is_empty() { Ok(()) } else { self.tell(LinkEvent::Subscribed { topics: taken }).await }
     }
 
+    /// Publishes the birth, once: when the broker has taken the first subscriptions, so that who sees the device online is heard by it.
+    async fn announce(&mut self) -> Result<(), Unheard> {
+        match self.birth.take() {
+            Some(birth) => self.publish(birth).await,
+            None => Ok(()),
+        }
+    }
+
     async fn came(&mut self, event: Came) -> Result<(), Unheard> {
         match event {
             Came::Message(message) => self.tell(LinkEvent::Message(message)).await,
             Came::Up { session_present, max_packet } => {
                 self.max_packet = max_packet;
-                if let Some(birth) = self.birth.take() {
-                    self.publish(birth).await?;
-                }
                 self.up = true;
-                self.shared.up();
+                if !self.shared.up() {
+                    self.announce().await?;
+                }
                 tracing::info!(session = self.session, "the link is up");
                 self.tell(LinkEvent::Up { session: self.session.clone(), session_present }).await
             }

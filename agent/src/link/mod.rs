@@ -132,7 +132,7 @@ pub struct Message {
 /// What the link tells the driver.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A connection stands, its birth is published and the subscriptions are on their way.
+    /// A connection stands and the subscriptions are on their way; the birth follows when the broker has taken the first.
     Up {
         /// The id of this connection, as in `device/{id}/status`; 16 hexadecimal digits.
         session: String,

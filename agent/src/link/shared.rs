@@ -115,13 +115,14 @@ impl Shared {
         self.lock().closing
     }
 
-    /// A connection stands: everything is to be subscribed.
-    pub(super) fn up(&self) {
+    /// A connection stands: everything is to be subscribed. False where nothing is.
+    pub(super) fn up(&self) -> bool {
         let mut state = self.lock();
         let topics = state.topics.iter().cloned().collect();
         state.controls.clear();
         queue(&mut state.controls, topics, true);
         state.up = true;
+        !state.controls.is_empty()
     }
 
     /// The connection is gone, and with it what waited for it.
