@@ -66,18 +66,21 @@ impl Process {
 
     /// Waits for a line of output that contains all of these words, and gives it.
     pub fn wait_for_line(&self, limit: Duration, words: &[&str]) -> String {
+        self.wait_for_lines(limit, words, 1)
+    }
+
+    /// Waits for so many such lines, counted from the start of the process, and gives the last of them.
+    pub fn wait_for_lines(&self, limit: Duration, words: &[&str], count: usize) -> String {
         let deadline = Deadline::after(limit);
         let mut held = self.lines.held.lock().unwrap();
-        let mut looked_at = 0;
         loop {
-            let fits = |line: &&String| words.iter().all(|word| line.contains(word));
-            if let Some(line) = held.iter().skip(looked_at).find(fits) {
+            let mut fitting = held.iter().filter(|line| words.iter().all(|word| line.contains(word)));
+            if let Some(line) = fitting.nth(count.saturating_sub(1)) {
                 return line.clone();
             }
-            looked_at = held.len();
             let Some(left) = deadline.left() else {
                 drop(held);
-                panic!("{} said nothing with {words:?} within {limit:?}", self.name);
+                panic!("{} did not say {words:?} {count} times within {limit:?}", self.name);
             };
             held = self.lines.came.wait_timeout(held, left).unwrap().0;
         }

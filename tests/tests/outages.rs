@@ -21,16 +21,11 @@ fn wait_gone(pids: &[u32]) {
     }
 }
 
-/// How often a line with this was said.
-fn said(agent: &Process, word: &str) -> usize {
-    agent.lines().iter().filter(|line| line.contains(word)).count()
-}
-
 /// Waits until the link was tried so many more times in vain.
 fn wait_outage(agent: &Process, attempts: usize) {
-    let before = said(agent, "the link is down");
-    let lasted = until(PATIENCE, || (said(agent, "the link is down") >= before + attempts).then_some(()));
-    assert!(lasted.is_some(), "the agent does not notice that the broker is gone");
+    let down = "the link is down";
+    let before = agent.lines().iter().filter(|line| line.contains(down)).count();
+    agent.wait_for_lines(PATIENCE, &[down], before + attempts);
 }
 
 /// The numbers of the frames, and how many came more than once.
