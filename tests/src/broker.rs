@@ -7,7 +7,7 @@ use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
 use rustix::process::geteuid;
 
-use crate::{Deadline, Fleet, PATIENCE, Process};
+use crate::{Fleet, PATIENCE, Process, until};
 
 /// So many ports are tried: between choosing one and listening on it, another program may take it.
 const ATTEMPTS: usize = 5;
@@ -70,15 +70,14 @@ impl Broker {
         let mut command = Command::new(mosquitto());
         command.arg("-c").arg(&self.configuration);
         let mut process = Process::start("mosquitto", &mut command);
-        let deadline = Deadline::after(PATIENCE);
-        while deadline.left().is_some() && process.is_running() {
-            if process.lines().iter().any(|line| line.ends_with(" running")) {
-                self.process = Some(process);
-                return true;
-            }
-            std::thread::yield_now();
+        let runs = until(PATIENCE, || {
+            let said = process.lines().iter().any(|line| line.ends_with(" running"));
+            (said || !process.is_running()).then_some(said)
+        });
+        if runs == Some(true) {
+            self.process = Some(process);
         }
-        false
+        self.process.is_some()
     }
 
     /// What it sent to a client so far, of topics that contain `topic`.
