@@ -14,7 +14,7 @@ use crate::{
 pub(crate) enum Profile {
     /// Our code debuggable, what it stands on fast: demo and tests.
     Dev,
-    /// What is shipped: benchmarks and packages.
+    /// What is shipped, and the benchmarks of it.
     Release,
 }
 
@@ -34,7 +34,8 @@ pub(crate) fn all(profile: Profile) -> Result<Built> {
     let mut command = cargo();
     command.args(["build", "-p", "sanderling-agent", "-p", "sanderling-runtime", "-p", "sanderling"]);
     if profile == Profile::Release {
-        command.arg("--release");
+        // In one go with the programs, so that what they have in common is built once.
+        command.args(["-p", "sanderling-tests", "--features", "sanderling-tests/bench", "--release"]);
     }
     run(&mut command)?;
     let folder = match profile {

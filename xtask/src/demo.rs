@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     build::{self, Profile},
-    process::{self, cargo, root},
+    process::{self, root},
     setup,
 };
 
@@ -58,9 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn bench(passed: &Passed) -> Result<()> {
     setup::for_testing()?;
     let built = build::all(Profile::Release)?;
-    let mut bench = cargo();
-    bench.args(["run", "--quiet", "--release", "-p", "sanderling-tests", "--features", "bench"]);
-    bench.args(["--bin", "sanderling-bench", "--"]);
+    let mut bench = Command::new(built.programs.join("sanderling-bench"));
     bench.arg("--programs").arg(built.programs).arg("--guests").arg(built.guests).args(&passed.arguments);
     process::run(&mut bench)
 }

@@ -86,7 +86,10 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     let blobs = take_blobs(&start)?;
     let ring = Ring::map(&ring_fd)?;
     drop(ring_fd);
-    sanderling_runtime::infer::tract::probe_cpu();
+    // It touches much of tract's code, which would count as this worker's memory where it has no model.
+    if !start.models.is_empty() {
+        sanderling_runtime::infer::tract::probe_cpu();
+    }
     let unconfined = confine::confine(&start, ring.length())?;
     let out = Outbound::new(socket);
     match load(start, blobs, &ring, &out)? {

@@ -71,7 +71,7 @@ fn inference(model: &[u8]) -> Result<Row> {
 
 fn plan(mut onnx: &[u8]) -> Result<std::sync::Arc<TypedRunnableModel>> {
     let model = tract_onnx::onnx().model_for_read(&mut onnx)?;
-    Ok(model.into_typed()?.into_optimized()?.into_runnable()?)
+    model.into_typed()?.into_optimized()?.into_runnable()
 }
 
 fn load_wasm(wasm: &[u8]) -> Result<Row> {
