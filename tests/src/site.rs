@@ -39,13 +39,13 @@ pub fn line(path: &str) -> Value {
     deployment("line", [line_module(path)])
 }
 
-/// The module of [`line`].
+/// The module of [`line()`].
 pub fn line_module(path: &str) -> Module {
     Module::new("ticks", path).sensor("clock").emits(TICKS)
 }
 
 impl Site {
-    /// Rolls out [`line`] with the guest [`crate::guests::ticks`] of this tag; gives the deployment's digest.
+    /// Rolls out [`line()`] with the guest [`crate::guests::ticks`] of this tag; gives the deployment's digest.
     pub fn roll_out_ticks(&self, tag: u8) -> Digest {
         let path = format!("modules/ticks/{}.wasm", char::from(tag));
         self.fleet.add_module(&ticks(tag), &path);

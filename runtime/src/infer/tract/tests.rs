@@ -219,37 +219,3 @@ fn scores_the_committed_model() {
     assert!((0.0..=1.0).contains(&floats(&score)[0]), "{:?}", floats(&score));
     assert_eq!(context.output(1).unwrap().dims, [1, 1, 8, 8]);
 }
-
-/// Not a check but a measurement: `cargo test -p sanderling-runtime -- --ignored --nocapture prints_`.
-#[test]
-#[ignore = "measures time"]
-fn prints_how_long_inference_takes() {
-    use tract_onnx::prelude::{tract_ndarray::Array4, tvec};
-    let onnx = include_bytes!("../../../../modules/surface-defect/model/surface-defect.onnx");
-    let mut port = context(("surface-defect", onnx));
-    let image = bytes(&[0.5; 4096]);
-    let native = tract_onnx::onnx().model_for_read(&mut onnx.as_slice()).unwrap();
-    let native = native.into_optimized().unwrap().into_runnable().unwrap();
-    let mut native = native.spawn().unwrap();
-    #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
-    let us = |work: &mut dyn FnMut()| {
-        let began = std::time::Instant::now();
-        work();
-        began.elapsed().as_secs_f64() * 1e6
-    };
-    let (mut ours, mut theirs) = (vec![], vec![]);
-    for _ in 0..300 {
-        theirs.push(us(&mut || {
-            let input = Tensor::from(Array4::<f32>::from_elem((1, 1, 64, 64), 0.5));
-            native.run(tvec!(input.into())).unwrap();
-        }));
-        ours.push(us(&mut || {
-            port.input(0, TensorType::F32, &[1, 1, 64, 64]).unwrap().copy_from_slice(&image);
-            port.compute().unwrap();
-            port.output(0).unwrap();
-        }));
-    }
-    ours.sort_by(f64::total_cmp);
-    theirs.sort_by(f64::total_cmp);
-    println!("inference, median: {:.1} us through the port, {:.1} us native tract; us;", ours[150], theirs[150]);
-}
