@@ -1,6 +1,6 @@
 //! Files that are there as a whole or not at all.
 //!
-//! Invariant: after [`write`] returns, a power cut leaves the new content; before it returns, the old or the new, never a
+//! Invariant: after [`write()`] returns, a power cut leaves the new content; before it returns, the old or the new, never a
 //! mixture: the bytes go to a temporary file beside, are synced, renamed, and the directory is synced.
 //! Failure modes: an error leaves the old file; a temporary file that a power cut left is overwritten by the next write.
 

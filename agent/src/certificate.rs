@@ -58,7 +58,7 @@ pub fn load(path: &Path) -> Result<Certificate, CertificateError> {
     parse(&der).ok_or_else(|| form("its content is not X.509".to_owned()))
 }
 
-/// Certificate ::= SEQUENCE { SEQUENCE { [0] version, serial, algorithm, issuer, validity, subject, … }, … } (RFC 5280, 4.1)
+/// `Certificate ::= SEQUENCE { SEQUENCE { [0] version, serial, algorithm, issuer, validity, subject, … }, … }` (RFC 5280, 4.1)
 fn parse(der: &[u8]) -> Option<Certificate> {
     let (_, certificate, _) = element(der)?;
     let (_, mut rest, _) = element(certificate)?;

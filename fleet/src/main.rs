@@ -1,5 +1,8 @@
 //! `sanderling`: the operator's tool. Keys, repository, provisioning, watching, local runs, and a demo of it all.
 
+// Doc comments here are help texts for a terminal, where `<name>` is a word to fill in.
+#![allow(rustdoc::invalid_html_tags)]
+
 mod broker;
 mod clock;
 mod connection;

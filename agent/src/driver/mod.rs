@@ -1,7 +1,7 @@
 //! Joins everything: one loop on one thread that takes what happens, lets [`crate::sync`] decide, and carries it out.
 //!
 //! Purpose: link, disk, outbox, workers, sensors and health meet here and nowhere else. The disk has two threads of its
-//! own, so that no fsync is in the way of a frame: [`keeper`] for what sync asks for, [`spool`] for the outbox.
+//! own, so that no fsync is in the way of a frame: `keeper` for what sync asks for, `spool` for the outbox.
 //!
 //! Invariants: effects are carried out in order, and nothing that follows a stored change is begun before it is on disk.
 //! What is committed starts without a network. Nothing here waits for the broker.

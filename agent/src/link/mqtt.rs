@@ -3,7 +3,7 @@
 //! Every connection gets a client of its own, which starts clean (session expiry 0) and is thrown away at the first
 //! error: no packet id, no replay queue and no session outlives its connection, on either side. What the client is
 //! known to do wrong over a reconnect (packet ids that collide, pending messages that are cleared) has nothing to act
-//! on; the outbox is the session. What remains is covered by the watchdog in [`super::connection`].
+//! on; the outbox is the session. What remains is covered by the watchdog in `connection`.
 //!
 //! Failure modes: see [`LinkError`]; each is told in [`LinkEvent::Down`] and the next attempt follows the backoff, which
 //! starts anew only after a connection that stood for a keep-alive: a broker that lets in and throws out is not hammered.

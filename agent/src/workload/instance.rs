@@ -1,7 +1,7 @@
 //! One module of a generation: its worker, again and again, until it is stopped.
 //!
 //! A task ([`run`]) owns the worker. It carries out what [`supervise`](super::supervise) decides, and while a worker lives
-//! ([`life`](super::life)), hears what it says.
+//! (`life`), hears what it says.
 
 use std::{
     cell::{Cell, RefCell},

@@ -242,7 +242,7 @@ impl<G: Guest> Default for Slot<G> {
     }
 }
 
-/// Exports a type that implements [`Guest`](crate::sdk::Guest) as the module's guest.
+/// Exports a type that implements [`Guest`] as the module's guest.
 #[macro_export]
 macro_rules! guest {
     ($guest:ty) => {

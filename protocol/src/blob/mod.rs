@@ -1,6 +1,6 @@
 //! Blobs: content that is pulled in chunks.
 //!
-//! A blob is a target's content. It is cut by content ([`cut`], on the operator's side), so that a new version shares chunks
+//! A blob is a target's content. It is cut by content ([`cut()`], on the operator's side), so that a new version shares chunks
 //! with the old. `blob/{sha256}` carries the [`BlobIndex`], `chunk/{sha256}` one chunk each, encoded.
 //!
 //! What is signed is the blob's length and SHA-256. Index and chunks are not: an index is held to the signed length and to
