@@ -23,6 +23,7 @@ mod observer;
 mod peer;
 mod process;
 mod programs;
+pub mod proof;
 mod repository;
 mod site;
 
