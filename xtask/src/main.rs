@@ -1,9 +1,11 @@
 //! `cargo xtask …`: everything that is done with this repository, in one word each.
 
 mod build;
+mod clock;
 mod cross;
 mod demo;
 mod process;
+mod prove;
 mod setup;
 mod test;
 
@@ -26,6 +28,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure against the references of the budgets, side by side in one run (release builds).
     Bench(demo::Passed),
+    /// Run the long forms of the proofs and print a table: proof, cases, failures, seconds.
+    Prove(prove::Arguments),
     /// Build the programs and the guests, without running anything.
     Build,
     /// Build agent and worker for an ARM target with Debian's cross compilers.
@@ -49,6 +53,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(passed) => demo::bench(&passed),
+        Task::Prove(arguments) => prove::run(&arguments),
         Task::Build => build::all(build::Profile::Dev).map(|_| ()),
         Task::Cross(arguments) => cross::run(&arguments),
         Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),
