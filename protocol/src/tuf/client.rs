@@ -7,7 +7,7 @@
 //! Limits: 256 root rotations, 32 delegated roles, 128 KiB a message.
 
 use super::error::TrustError;
-use super::search::Edge;
+use super::search::{Edge, Scope};
 use super::trusted::{Trusted, Update, limit};
 use super::verify::check_expiry;
 use super::{MAX_METADATA_LEN, MAX_ROOT_ROTATIONS};
@@ -47,7 +47,7 @@ enum Stage {
 pub struct Refresh {
     trusted: Trusted,
     now: i64,
-    path: Option<String>,
+    scope: Scope,
     stage: Stage,
     rotations: u32,
 }
@@ -56,17 +56,35 @@ impl Refresh {
     /// Begins a refresh that loads every delegated role. `now` is the time of all of it, in unix seconds (section 5.1: "Record
     /// the time at which the update began as the fixed update start time").
     pub fn start(trusted: Trusted, now: i64) -> Self {
-        Self::begin(trusted, now, None)
+        Self::begin(trusted, now, Scope::All)
+    }
+
+    /// Begins a refresh that loads no delegated role: only what [`Refresh::seek`] asks for later.
+    pub fn start_top_level(trusted: Trusted, now: i64) -> Self {
+        Self::begin(trusted, now, Scope::Top)
     }
 
     /// Begins a refresh that loads only the roles that a search for this target visits.
     pub fn start_for(trusted: Trusted, path: &str, now: i64) -> Self {
-        Self::begin(trusted, now, Some(path.to_owned()))
+        Self::begin(trusted, now, Scope::Path(path.to_owned()))
     }
 
-    fn begin(mut trusted: Trusted, now: i64, path: Option<String>) -> Self {
+    fn begin(mut trusted: Trusted, now: i64, scope: Scope) -> Self {
         trusted.incoming.clear();
-        Self { trusted, now, path, stage: Stage::Root, rotations: 0 }
+        Self { trusted, now, scope, stage: Stage::Root, rotations: 0 }
+    }
+
+    /// From now on loads the roles that a search for this target visits, instead of what was to be loaded. A refresh that was
+    /// done, or that waits for a role that never comes, goes on with it; all of it has the same fixed update start time.
+    ///
+    /// # Errors
+    /// What [`Refresh::supply`] says of a role that is already there, or `NotListed`.
+    pub fn seek(&mut self, path: &str) -> Result<(), TrustError> {
+        self.scope = Scope::Path(path.to_owned());
+        match self.stage {
+            Stage::Root | Stage::Timestamp | Stage::Snapshot => Ok(()),
+            Stage::Role(_) | Stage::Done => self.leave_snapshot(),
+        }
     }
 
     /// What is needed next. Asking changes nothing.
@@ -74,6 +92,9 @@ impl Refresh {
         let root = &self.trusted.root.signed;
         let listed = |version: u64| root.consistent_snapshot.then_some(version);
         let (role, version, max_length) = match &self.stage {
+            // 5.3.3: "The filename used to download the root metadata file is of the fixed form VERSION_NUMBER.FILENAME.EXT";
+            // 5.4.1: the timestamp's "is of the fixed form FILENAME.EXT"; 5.5.1, 5.6.1: with consistent snapshots "the
+            // filename is of the form VERSION_NUMBER.FILENAME.EXT".
             Stage::Root => ("root", Some(root.version.get().saturating_add(1)), MAX_METADATA_LEN),
             Stage::Timestamp => ("timestamp", None, MAX_METADATA_LEN),
             Stage::Snapshot => {
@@ -102,6 +123,8 @@ impl Refresh {
                 }
                 Ok(())
             }
+            // 5.4.3.1 ends the cycle at a timestamp that is not newer. It goes on here: what it lists may not all have been
+            // fetched the last time, and where it has been, nothing more is asked for.
             Stage::Timestamp => match self.trusted.update_timestamp(bytes, self.now)? {
                 Update::Accepted | Update::Unchanged => self.leave_timestamp(),
             },
@@ -158,7 +181,7 @@ impl Refresh {
 
     /// Finds the next role that has to be fetched, or ends.
     fn leave_snapshot(&mut self) -> Result<(), TrustError> {
-        while let Some(edge) = self.trusted.settle(self.path.as_deref())? {
+        while let Some(edge) = self.trusted.settle(&self.scope)? {
             if !self.trusted.carry_over(&edge, self.now) {
                 self.trusted.listed(&edge.role, self.now)?;
                 self.stage = Stage::Role(edge);

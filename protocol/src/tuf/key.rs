@@ -1,4 +1,5 @@
-//! Public keys that can be checked against: ed25519 and ECDSA on P-256 with SHA-256.
+//! Public keys that can be checked against: the three kinds that the specification defines, ed25519, ECDSA on P-256 with
+//! SHA-256, and RSASSA-PSS with SHA-256.
 //!
 //! A key of any other type, or one that does not parse, is no error: it never counts towards a threshold, and the
 //! other keys of its role still may. Invariant: two spellings of one key are equal, so that a threshold counts it once.
@@ -7,6 +8,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::rsa::RsaKey;
 use super::schema::Key;
 
 /// A `SubjectPublicKeyInfo` of P-256 up to its point: the algorithm id-ecPublicKey, the curve prime256v1, a bit string (RFC 5480).
@@ -22,6 +24,7 @@ const P256_POINT_LEN: usize = 65;
 pub(crate) enum PublicKey {
     Ed25519([u8; 32]),
     P256(Vec<u8>),
+    Rsa(RsaKey),
 }
 
 impl PublicKey {
@@ -32,6 +35,7 @@ impl PublicKey {
             ("ed25519", "ed25519") => Some(Self::Ed25519(unhex(public)?.try_into().ok()?)),
             // python-tuf wrote the scheme as the key type until 2023.
             ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => p256(public).map(Self::P256),
+            ("rsa", "rsassa-pss-sha256") => RsaKey::from_pem(public).map(Self::Rsa),
             _ => None,
         }
     }
@@ -42,6 +46,7 @@ impl PublicKey {
         match self {
             Self::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(message, &signature).is_ok(),
             Self::P256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(message, &signature).is_ok(),
+            Self::Rsa(key) => key.signed(message, &signature),
         }
     }
 }
@@ -96,6 +101,8 @@ mod tests {
     fn knows_no_other_key() {
         for (keytype, scheme, public) in [
             ("rsa", "rsassa-pss-sha256", PUBLIC),
+            ("rsa", "rsa-pkcs1v15-sha256", PUBLIC),
+            ("sphincs-shake-128s", "sphincs-shake-128s", PUBLIC),
             ("ed25519", "ecdsa-sha2-nistp256", PUBLIC),
             ("ed25519", "ed25519", &PUBLIC[2..]),
             ("ed25519", "ed25519", "zz"),
@@ -112,7 +119,9 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(public: String, signature: String) {
-            for (keytype, scheme) in [("ed25519", "ed25519"), ("ecdsa", "ecdsa-sha2-nistp256")] {
+            for (keytype, scheme) in
+                [("ed25519", "ed25519"), ("ecdsa", "ecdsa-sha2-nistp256"), ("rsa", "rsassa-pss-sha256")]
+            {
                 prop_assert_eq!(PublicKey::of(&key(keytype, scheme, &public)), None);
             }
             let public = PublicKey::of(&key("ed25519", "ed25519", PUBLIC)).unwrap();

@@ -5,7 +5,7 @@
 //!
 //! Invariants: a message is looked at in this order, and what fails is refused with a [`TrustError`] that names the attack:
 //! size, length and digest where they are listed, signatures, version floor, expiry. Nothing panics on any input.
-//! Limits: below. Key types: ed25519 and ecdsa-sha2-nistp256; keys of other types are ignored.
+//! Limits: below. Key types: ed25519, ecdsa-sha2-nistp256 and rsassa-pss-sha256; keys of other types are ignored.
 
 #[cfg(feature = "author")]
 pub mod author;
@@ -16,6 +16,7 @@ mod error;
 mod key;
 mod lookup;
 pub(crate) mod pattern;
+mod rsa;
 mod schema;
 mod search;
 mod time;

@@ -99,6 +99,9 @@ pub struct RootRoles {
     pub snapshot: Role,
     /// Who signs the top-level targets metadata.
     pub targets: Role,
+    /// Roles that this client has no use for, such as `mirrors`.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// Root metadata: the keys of the top-level roles.
@@ -218,6 +221,9 @@ pub struct TimestampMeta {
     /// The current snapshot.
     #[serde(rename = "snapshot.json")]
     pub snapshot: MetaFile,
+    /// Files that the specification does not name here.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 impl Timestamp {

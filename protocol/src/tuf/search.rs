@@ -35,9 +35,32 @@ pub(crate) struct Kept<T> {
 /// Targets metadata by the delegation under which it was verified.
 pub(crate) type Roles = BTreeMap<Edge, Kept<Targets>>;
 
+/// What a refresh loads of the roles that are delegated to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// None of them.
+    Top,
+    /// All of them.
+    All,
+    /// Those that a search for this target visits.
+    Path(String),
+}
+
+impl Scope {
+    pub(crate) fn aim<'a>(&'a self, snapshot: &'a Snapshot) -> Aim<'a> {
+        match self {
+            Self::Top => Aim::Top,
+            Self::All => Aim::All(snapshot),
+            Self::Path(path) => Aim::Path(path),
+        }
+    }
+}
+
 /// For what delegations are followed.
 #[derive(Clone, Copy)]
 pub(crate) enum Aim<'a> {
+    /// None: the top-level role alone.
+    Top,
     /// One target.
     Path(&'a str),
     /// Every named role, and every bin that this snapshot lists.
@@ -59,16 +82,19 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
     let mut to_visit = vec![Edge::top()];
     let mut visited = BTreeSet::new();
     while let Some(edge) = to_visit.pop() {
-        // "If this role has been visited before, then skip this role (so that cycles … are avoided)."
+        // 5.6.7.1: "If this role has been visited before, then skip this role (so that cycles in the delegation graph are
+        // avoided)."
         if !visited.insert(edge.role.clone()) {
             continue;
         }
-        // "Otherwise, if an application-specific maximum number of roles have been visited, …"; the top-level role is none
+        // 5.6.7.1: "Otherwise, if an application-specific maximum number of roles have been visited, …"; the top-level role is none
         // of those that are delegated to.
         if visited.len() > MAX_VISITS + 1 {
             return Err(TrustError::TooManyVisits { limit: MAX_VISITS });
         }
+        // 5.6.7: "If any metadata requested … cannot be downloaded nor validated, end the search".
         let Some((edge, metadata)) = roles.get_key_value(&edge) else { return Ok(Found::Missing(edge)) };
+        // 5.6.7.1: "Otherwise, if this role contains metadata about the desired target, then go to step 5.7."
         if let Aim::Path(path) = aim
             && let Some(target) = metadata.signed.targets.get(path)
         {
@@ -76,10 +102,12 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
         }
         let Some(delegations) = &metadata.signed.delegations else { continue };
         let (children, terminated) = children(delegations, aim);
-        // "If the current delegation is a terminating delegation", nothing that was still to be asked is asked.
+        // 5.6.7.2.1: "If the current delegation is a terminating delegation, then jump to step 5.7": nothing that was still to
+        // be asked is asked, but the role itself and those below it are.
         if terminated {
             to_visit.clear();
         }
+        // 5.6.7.2: "Otherwise, recursively search the list of delegations in order of appearance."
         let child = |role| Edge { delegator: edge.role.clone(), role };
         to_visit.extend(children.into_iter().rev().map(child));
     }
@@ -90,6 +118,7 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
 fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
     if let Some(bins) = &delegations.succinct_roles {
         return match aim {
+            Aim::Top => (Vec::new(), false),
             // TAP 15: every bin is terminating.
             Aim::Path(path) => (vec![bins.bin(path)], true),
             Aim::All(snapshot) => {
@@ -101,6 +130,7 @@ fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
     let mut names = Vec::new();
     for role in delegations.roles.iter().flatten() {
         match aim {
+            Aim::Top => continue,
             Aim::Path(path) if !is_trusted_for(role, path) => continue,
             Aim::Path(_) if role.terminating => {
                 names.push(role.name.clone());

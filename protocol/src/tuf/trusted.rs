@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use super::error::TrustError;
 use super::key::PublicKey;
 use super::schema::{Key, MetaFile, Role, Root, Signed, Snapshot, Targets, Timestamp};
-use super::search::{Aim, Edge, Found, Kept, Roles, search};
+use super::search::{Edge, Found, Kept, Roles, Scope, search};
 use super::verify::{Envelope, check_expiry, check_size};
 use super::{MAX_METADATA_LEN, keys_of};
 
@@ -100,7 +100,8 @@ impl Trusted {
             // MUST be less than or equal to its version number in the new timestamp metadata file."
             check_floor("timestamp", "snapshot", &old.meta.snapshot, &new.meta.snapshot)?;
         }
-        // 5.4.4
+        // 5.4.4: "If the new timestamp metadata file has expired, discard it, abort the update cycle, and report the potential
+        // freeze attack."
         check_expiry("timestamp", &new, now)?;
         self.timestamp = Some(Kept { bytes: bytes.to_vec(), signed: new });
         Ok(Update::Accepted)
@@ -128,14 +129,16 @@ impl Trusted {
         // 5.5.4: "The version number of the new snapshot metadata file MUST match the version number listed in the trusted
         // timestamp metadata."
         check_listed_version("snapshot", listed, &new)?;
-        // 5.5.5: "… any targets metadata filename that was listed in the trusted snapshot metadata file, if any, MUST continue
-        // to be listed", at a version that is not less.
+        // 5.5.5: "The version number of the targets metadata file, and all delegated targets metadata files, if any, in the
+        // trusted snapshot metadata file, if any, MUST be less than or equal to its version number in the new snapshot
+        // metadata file. Furthermore, any targets metadata filename that was listed in the trusted snapshot metadata file, if
+        // any, MUST continue to be listed".
         for (file, old) in self.snapshot.iter().flat_map(|old| &old.signed.meta) {
             let role = file.strip_suffix(".json").unwrap_or(file);
             let listed = new.meta.get(file).ok_or_else(|| TrustError::Unlisted { role: role.into() })?;
             check_floor("snapshot", role, old, listed)?;
         }
-        // 5.5.6
+        // 5.5.6: "If the new snapshot metadata file is expired, discard it".
         check_expiry("snapshot", &new, now)?;
         Ok(new)
     }
@@ -161,7 +164,7 @@ impl Trusted {
         // 5.6.4: "The version number of the new targets metadata file MUST match the version number listed in the trusted
         // snapshot metadata."
         check_listed_version(role, listed, &new)?;
-        // 5.6.5
+        // 5.6.5: "If the new targets metadata file is expired, discard it".
         check_expiry(role, &new, now)?;
         self.incoming.insert(edge.clone(), Kept { bytes: bytes.to_vec(), signed: new });
         Ok(())
@@ -196,12 +199,11 @@ impl Trusted {
         self.update_edge(edge, &bytes, now).is_ok()
     }
 
-    /// Makes the gathered set the one that lookups use, if it is complete for `aim`; else says what is missing.
-    pub(crate) fn settle(&mut self, path: Option<&str>) -> Result<Option<Edge>, TrustError> {
+    /// Makes the gathered set the one that lookups use, if it is complete for `scope`; else says what is missing.
+    pub(crate) fn settle(&mut self, scope: &Scope) -> Result<Option<Edge>, TrustError> {
         let missing = || TrustError::OutOfOrder { role: "targets".into(), needs: "snapshot".into() };
         let snapshot = &self.snapshot.as_ref().ok_or_else(missing)?.signed;
-        let aim = path.map_or(Aim::All(snapshot), Aim::Path);
-        if let Found::Missing(edge) = search(&self.incoming, aim)? {
+        if let Found::Missing(edge) = search(&self.incoming, scope.aim(snapshot))? {
             return Ok(Some(edge));
         }
         self.roles = std::mem::take(&mut self.incoming);

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::MAX_METADATA_LEN;
 use super::canonical::{self, ParseError};
@@ -16,27 +16,42 @@ use super::key::PublicKey;
 use super::schema::{Key, Role, Signed};
 
 /// One signature of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Signature {
-    keyid: String,
-    sig: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    pub(crate) keyid: String,
+    pub(crate) sig: String,
+    /// Fields that the specification does not name.
+    #[serde(flatten)]
+    pub(crate) other: Map<String, Value>,
 }
 
 /// A message taken apart, of which nothing is believed yet.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    signatures: BTreeMap<String, String>,
+    /// By key id.
+    signatures: BTreeMap<String, Signature>,
     signed: Value,
     canonical: Vec<u8>,
+    /// What stands beside `signed` and `signatures`. Nobody signed it.
+    #[cfg(feature = "author")]
+    other: Map<String, Value>,
+}
+
+/// What [`Envelope::into_parts`] gives, for signing again.
+#[cfg(feature = "author")]
+pub(crate) struct Parts {
+    pub(crate) signed: Value,
+    pub(crate) signatures: Vec<Signature>,
+    pub(crate) other: Map<String, Value>,
 }
 
 impl Envelope {
     /// Takes a message apart. `role` names it in errors.
     pub(crate) fn parse(role: &str, bytes: &[u8]) -> Result<Self, TrustError> {
         check_size(role, bytes, MAX_METADATA_LEN)?;
-        let mut message = canonical::parse(bytes).map_err(|cause| unread(role, cause))?;
+        let message = canonical::parse(bytes).map_err(|cause| unread(role, cause))?;
         let malformed = |cause: &str| TrustError::Malformed { role: role.into(), cause: cause.into() };
-        let fields = message.as_object_mut().ok_or_else(|| malformed("metadata is a JSON object"))?;
+        let Value::Object(mut fields) = message else { return Err(malformed("metadata is a JSON object")) };
         let signed = fields.remove("signed").ok_or_else(|| malformed("signed is missing"))?;
         let listed = fields.remove("signatures").ok_or_else(|| malformed("signatures is missing"))?;
         let listed: Vec<Signature> = serde_json::from_value(listed).map_err(|cause| malformed(&cause.to_string()))?;
@@ -44,24 +59,33 @@ impl Envelope {
         for signature in listed {
             // Section 4.2.1: "The keyid MUST be unique in the "signatures" array: multiple signatures with the same
             // keyid are not allowed."
-            if signatures.insert(signature.keyid.clone(), signature.sig).is_some() {
-                return Err(TrustError::DuplicateSignature { role: role.into(), key_id: signature.keyid });
+            if let Some(first) = signatures.insert(signature.keyid.clone(), signature) {
+                return Err(TrustError::DuplicateSignature { role: role.into(), key_id: first.keyid });
             }
         }
         let canonical = canonical::encode(&signed).ok_or_else(|| TrustError::NotCanonical { role: role.into() })?;
-        Ok(Self { signatures, signed, canonical })
+        Ok(Self {
+            signatures,
+            signed,
+            canonical,
+            #[cfg(feature = "author")]
+            other: fields,
+        })
     }
 
     /// Section 5.3.4, 5.4.2, 5.5.3, 5.6.3: "Check for an arbitrary software attack. … MUST have been signed by a
-    /// THRESHOLD of keys … When computing the THRESHOLD each KEY MUST only contribute one SIGNATURE."
+    /// THRESHOLD of keys … When computing the THRESHOLD each KEY MUST only contribute one SIGNATURE. … Even if a KEYID is
+    /// listed more than once in the "signatures" list a client MUST NOT count more than one verified SIGNATURE from that
+    /// KEYID towards the THRESHOLD."
     ///
-    /// Key ids are opaque, so the keys themselves are counted: one key under two ids counts once.
+    /// Key ids are opaque, so the keys themselves are counted: one key under two ids counts once. A key of a type that is
+    /// not known counts for nothing, and takes nothing from the others.
     pub(crate) fn verify(&self, name: &str, role: &Role, keys: &BTreeMap<String, Key>) -> Result<(), TrustError> {
         let mut valid = BTreeSet::new();
         for key_id in &role.keyids {
             let key = keys.get(key_id).and_then(PublicKey::of);
             let (Some(key), Some(signature)) = (key, self.signatures.get(key_id)) else { continue };
-            if !valid.contains(&key) && key.signed(&self.canonical, signature) {
+            if !valid.contains(&key) && key.signed(&self.canonical, &signature.sig) {
                 valid.insert(key);
             }
         }
@@ -84,10 +108,13 @@ impl Envelope {
         &self.canonical
     }
 
-    /// The signed value and the signatures, for adding to them.
+    /// The message in its parts, for adding signatures.
+    ///
+    /// Section 4: "Implementers who encounter undefined attribute-value pairs in the format … must preserve the data when
+    /// re-serializing."
     #[cfg(feature = "author")]
-    pub(crate) fn into_parts(self) -> (Value, Vec<(String, String)>) {
-        (self.signed, self.signatures.into_iter().collect())
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { signed: self.signed, signatures: self.signatures.into_values().collect(), other: self.other }
     }
 
     /// The same as `decode` without giving the envelope away.
@@ -96,7 +123,8 @@ impl Envelope {
     }
 }
 
-/// Section 5.3.3, 5.4.1, 5.5.1, 5.6.1: "Download … up to some number of bytes".
+/// Section 5.3.3, 5.4.1: "up to some W number of bytes (because the size is unknown)"; 5.5.1, 5.6.1: "up to either the number
+/// of bytes specified in the timestamp metadata file [5.6.1: snapshot], or some Y number of bytes".
 pub(crate) fn check_size(role: &str, bytes: &[u8], limit: u64) -> Result<(), TrustError> {
     let found = bytes.len() as u64;
     if found > limit {

@@ -199,3 +199,62 @@ fn a_lookup_among_roles_that_were_not_loaded_has_no_answer() {
     assert_eq!(trusted.target("deployments/line"), Err(TrustError::NotLoaded { role: "deployments".into() }));
     assert_eq!(fresh().target("x"), Err(TrustError::NotLoaded { role: "targets".into() }));
 }
+
+#[test]
+fn a_top_level_refresh_loads_no_delegated_role_and_seeks_them_when_asked() {
+    let files = graph(
+        &["top"],
+        vec![to("a", &["*"], false), to("gone", &["gone/*"], false), to("b", &["*"], false)],
+        vec![("a", &["x"], vec![]), ("b", &["y"], vec![])],
+    );
+    let mut refresh = Refresh::start_top_level(fresh(), NOW);
+    assert_eq!(drive(&mut refresh, &files).unwrap(), ["2.root", "timestamp", "1.snapshot", "1.targets"]);
+    assert_eq!(found(refresh.trusted(), "top"), Some("targets"));
+    assert_eq!(refresh.trusted().target("x"), Err(TrustError::NotLoaded { role: "a".into() }));
+    for (path, asked, role) in
+        [("x", &["1.a"][..], Some("a")), ("y", &["1.b"], Some("b")), ("top", &[], Some("targets"))]
+    {
+        refresh.seek(path).unwrap();
+        assert_eq!(drive(&mut refresh, &files).unwrap(), asked, "{path}");
+        assert_eq!(found(refresh.trusted(), path), role);
+    }
+    // A delegation that the snapshot does not list is not even asked for, and another search still succeeds.
+    assert_eq!(refresh.seek("gone/z"), Err(TrustError::NotListed { role: "gone".into() }));
+    refresh.seek("y").unwrap();
+    drive(&mut refresh, &files).unwrap();
+    assert_eq!(found(refresh.trusted(), "y"), Some("b"));
+}
+
+#[test]
+fn a_search_goes_on_to_another_target_when_a_role_does_not_come() {
+    let mut files = graph(
+        &[],
+        vec![to("a", &["x"], false), to("b", &["y"], false)],
+        vec![("a", &["x"], vec![]), ("b", &["y"], vec![])],
+    );
+    files.remove("1.a");
+    let mut refresh = Refresh::start_for(fresh(), "x", NOW);
+    assert_eq!(drive(&mut refresh, &files), Err(TrustError::Unavailable { role: "a".into(), version: Some(1) }));
+    refresh.seek("y").unwrap();
+    assert_eq!(drive(&mut refresh, &files).unwrap(), ["1.b"]);
+    assert_eq!(found(refresh.trusted(), "y"), Some("b"));
+}
+
+#[test]
+fn a_role_is_verified_under_each_delegator_that_a_search_comes_by() {
+    let files = graph(
+        &[],
+        vec![to("a", &["a/*"], false), to("b", &["b/*"], false)],
+        vec![
+            ("a", &[], vec![delegate("shared", &[5], &["a/*"], false)]),
+            ("b", &[], vec![delegate("shared", &[7], &["b/*"], false)]),
+            ("shared", &["a/good", "b/evil"], vec![]),
+        ],
+    );
+    let mut refresh = Refresh::start_for(fresh(), "a/good", NOW);
+    drive(&mut refresh, &files).unwrap();
+    assert_eq!(found(refresh.trusted(), "a/good"), Some("shared"));
+    refresh.seek("b/evil").unwrap();
+    let refused = TrustError::Threshold { role: "shared".into(), valid: 0, threshold: 1 };
+    assert_eq!(drive(&mut refresh, &files), Err(refused));
+}

@@ -165,6 +165,24 @@ fn unknown_fields_are_kept_through_reading_and_signing_again() {
 }
 
 #[test]
+fn what_stands_beside_the_signed_part_survives_another_signature() {
+    let first = edited(&root(1, LATER, root_keys(), &[0]), |root| {
+        root["x-note"] = json!("unsigned");
+        root["signatures"][0]["x-by"] = json!({"name": "é"});
+        root["signed"]["roles"]["mirrors"] = json!({"keyids": [], "threshold": 1});
+    });
+    let both: Value = serde_json::from_slice(&author::add_signatures(&first, &signers(&[1])).unwrap()).unwrap();
+    assert_eq!(both["x-note"], "unsigned");
+    let noted = |signature: &&Value| signature["x-by"]["name"] == "é";
+    assert_eq!(both["signatures"].as_array().unwrap().iter().filter(noted).count(), 1);
+    assert_eq!(both["signatures"].as_array().unwrap().len(), 2);
+    let read: Root = author::read(&first).unwrap();
+    let again = author::sign(&read, &signers(&[0])).unwrap();
+    let again: Value = serde_json::from_slice(&again).unwrap();
+    assert_eq!(again["signed"]["roles"]["mirrors"]["threshold"], 1);
+}
+
+#[test]
 fn the_author_refuses_what_no_client_would_take() {
     let alone = RootKeysWithThreshold(3).build();
     assert!(matches!(author::root(sealed(1, LATER), alone), Err(AuthorError::Unsound(_))));

@@ -82,6 +82,7 @@ pub fn root(sealed: Sealed, trusted: RootKeys) -> Result<Root, AuthorError> {
         timestamp: role(trusted.timestamp, &mut keys)?,
         snapshot: role(trusted.snapshot, &mut keys)?,
         targets: role(trusted.targets, &mut keys)?,
+        other: Map::new(),
     };
     Ok(Root {
         kind: "root".into(),
@@ -102,7 +103,7 @@ pub fn timestamp(sealed: Sealed, snapshot: MetaFile) -> Timestamp {
         spec_version: SPEC_VERSION.into(),
         version: sealed.version,
         expires: UnixTime(sealed.expires),
-        meta: TimestampMeta { snapshot },
+        meta: TimestampMeta { snapshot, other: Map::new() },
         other: Map::new(),
     }
 }
