@@ -158,7 +158,9 @@ fn refused(code: ConnectReturnCode) -> LinkError {
         Code::BadClientId | Code::ClientIdentifierNotValid => "check that the broker takes the device id as client id",
         Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => "use a broker that speaks MQTT 5",
         Code::UseAnotherServer | Code::ServerMoved => "correct `host` in [broker]",
-        Code::RetainNotSupported | Code::QoSNotSupported => "use a broker with retained messages and QoS 1",
+        Code::RetainNotSupported | Code::QoSNotSupported => {
+            "turn on retained messages and QoS 1 in the broker (Mosquitto: `retain_available true`, `max_qos 1`), or use another"
+        }
         Code::PacketTooLarge => "raise the broker's packet limit to 132 KiB",
         _ => "see the broker's log; it is tried again",
     };
@@ -185,6 +187,7 @@ fn disconnected(code: DisconnectReasonCode, text: Option<&str>) -> LinkError {
 pub(super) fn publish_refused(topic: &str, error: &PublishNoticeError) -> Option<LinkError> {
     let reason = match error {
         PublishNoticeError::V5PubAck(reason) => match reason {
+            PubAckReason::QuotaExceeded => return Some(LinkError::Overloaded { topic: topic.to_owned() }),
             PubAckReason::NotAuthorized => "not authorized".to_owned(),
             other => spaced(&format!("{other:?}")),
         },
@@ -282,7 +285,9 @@ mod tests {
     #[test]
     fn a_publish_that_was_not_answered_was_not_refused() {
         assert_eq!(publish_refused("t", &PublishNoticeError::Recv), None);
-        assert!(publish_refused("t", &PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized)).is_some());
+        let refused = |reason| publish_refused("t", &PublishNoticeError::V5PubAck(reason));
+        assert!(matches!(refused(PubAckReason::NotAuthorized), Some(LinkError::PublishRefused { .. })));
+        assert_eq!(refused(PubAckReason::QuotaExceeded), Some(LinkError::Overloaded { topic: "t".to_owned() }));
         assert_eq!(subscribe_refused("t", SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce)), None);
         assert!(subscribe_refused("t", SubscribeReasonCode::NotAuthorized).is_some());
     }

@@ -5,12 +5,15 @@
 //!
 //! The watchdog: where something is outstanding (a publish, a SUBSCRIBE) and nothing was acknowledged for two
 //! keep-alives, the connection is given up, whatever the client believes of it.
+//!
+//! A broker may turn the client's pings off. Then the end of a subscription that never was is told to it once a keep-alive,
+//! which it has to acknowledge, and the watchdog does the rest.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, PublishNoticeError, PublishOptions,
-    PublishProperties, QoS, SubAck, SubscribeFilterInput, SubscribeNoticeError, UnsubAck, UnsubscribeNoticeError,
+    AsyncClient, ClientError, EventLoop, PublishNoticeError, PublishOptions, PublishProperties, QoS, SubAck,
+    SubscribeFilterInput, SubscribeNoticeError, UnsubAck, UnsubscribeNoticeError,
 };
 use tokio::{
     sync::mpsc,
@@ -18,8 +21,10 @@ use tokio::{
 };
 
 use super::{
-    LinkError, LinkEvent, MAX_OUTSTANDING, Message, Publish, Qos, Response,
+    BrokerLimits, LinkError, LinkEvent, MAX_OUTSTANDING, Publish, Qos,
+    answers::{Answer, Outstanding, Subscribing, due, front, subscribed, unsubscribed},
     classify::{self, publish_refused, subscribe_refused},
+    intake::{Came, poll},
     shared::{Control, Shared},
 };
 use crate::settings::BrokerSettings;
@@ -28,8 +33,6 @@ use crate::settings::BrokerSettings;
 const GOODBYE: Duration = Duration::from_secs(2);
 /// What a PUBLISH has beside topic, payload and correlation data, at most, in bytes.
 const HEADER: usize = 64;
-
-type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -40,39 +43,26 @@ pub(super) enum End {
     Closed,
 }
 
-/// What the client's side hands on.
-enum Came {
-    Up { session_present: bool, max_packet: Option<u32> },
-    Message(Message),
-}
-
-struct Outstanding {
-    topic: String,
-    token: Option<u64>,
-    answer: Answer<Result<(), PublishNoticeError>>,
-}
-
-struct Subscribing {
-    topics: Vec<String>,
-    answer: Answer<Result<SubAck, SubscribeNoticeError>>,
-}
-
 pub(super) struct Connection<'a> {
     broker: &'a BrokerSettings,
     shared: &'a Shared,
     events: &'a mpsc::Sender<LinkEvent>,
     client: AsyncClient,
     session: String,
+    /// The topic of birth and will.
+    status: String,
     birth: Option<Publish>,
     farewell: Option<Publish>,
     up: bool,
-    max_packet: Option<u32>,
+    limits: BrokerLimits,
     /// In the order in which they were sent, which is the order of their acknowledgements (MQTT-4.6.0-2).
     outstanding: VecDeque<Outstanding>,
     subscribing: Option<Subscribing>,
     unsubscribing: Option<Answer<Result<UnsubAck, UnsubscribeNoticeError>>>,
     /// Runs out when nothing was acknowledged for too long.
     stall: Pin<Box<Sleep>>,
+    /// Runs out when the broker is to be asked whether it is there, where the client does not ping.
+    probe: Option<Pin<Box<Sleep>>>,
 }
 
 /// Nobody takes the events.
@@ -95,14 +85,16 @@ impl<'a> Connection<'a> {
             events,
             client,
             session,
+            status: birth.topic.clone(),
             birth: Some(birth),
             farewell: Some(farewell),
             up: false,
-            max_packet: None,
+            limits: BrokerLimits::default(),
             outstanding: VecDeque::new(),
             subscribing: None,
             unsubscribing: None,
             stall,
+            probe: None,
         }
     }
 
@@ -133,7 +125,7 @@ impl<'a> Connection<'a> {
             let handled = match self.hand_over().await {
                 Err(Unheard) => Err(Unheard),
                 Ok(()) => match self.step(came).await {
-                    Ok(Step::Stalled) => return End::Lost(self.no_progress()),
+                    Ok(Step::GiveUp(error)) => return End::Lost(error),
                     Ok(Step::Done) => Ok(()),
                     Err(Unheard) => Err(Unheard),
                 },
@@ -148,15 +140,16 @@ impl<'a> Connection<'a> {
         let waits = self.waits().is_some();
         tokio::select! {
             biased;
-            result = front(&mut self.outstanding) => self.published(result).await?,
+            result = front(&mut self.outstanding) => return self.published(result).await,
             result = subscribed(&mut self.subscribing) => self.subscribed(result).await?,
             () = unsubscribed(&mut self.unsubscribing) => {
                 self.unsubscribing = None;
                 self.progress();
             }
-            Some(event) = came.recv() => self.came(event).await?,
+            Some(event) = came.recv() => return self.came(event).await,
             () = self.shared.work.notified() => {}
-            () = &mut self.stall, if waits => return Ok(Step::Stalled),
+            () = &mut self.stall, if waits => return Ok(Step::GiveUp(self.no_progress())),
+            () = due(&mut self.probe) => self.probe(),
         }
         Ok(Step::Done)
     }
@@ -166,9 +159,13 @@ impl<'a> Connection<'a> {
         if !self.up || self.farewell.is_none() {
             return Ok(());
         }
+        let most = usize::try_from(self.limits.maximum_packet).unwrap_or(usize::MAX);
         while self.unsubscribing.is_none() {
-            let Some(control) = self.shared.next_control(self.subscribing.is_none()) else { break };
-            self.control(control).await?;
+            let Some(control) = self.shared.next_control(self.subscribing.is_none(), most) else { break };
+            match control {
+                Control::Subscribe(topics) => self.subscribe(topics).await?,
+                Control::Unsubscribe(topics) => self.unsubscribe(topics),
+            }
         }
         while self.outstanding.len() < usize::from(MAX_OUTSTANDING) {
             let Some(publish) = self.shared.next_publish() else { break };
@@ -177,39 +174,62 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    async fn control(&mut self, control: Control) -> Result<(), Unheard> {
+    async fn subscribe(&mut self, topics: Vec<String>) -> Result<(), Unheard> {
+        let (topics, forbidden) = topics.into_iter().partition::<Vec<_>, _>(|topic| self.may_subscribe(topic));
+        for topic in forbidden {
+            // To ask all the same would end the connection.
+            self.not_subscribed(topic, "the broker takes no wildcards, or no packet of that length").await?;
+        }
+        if topics.is_empty() {
+            return self.announce().await;
+        }
         self.begin_waiting();
-        match control {
-            Control::Subscribe(topics) => {
-                let filters = topics.iter().map(|topic| SubscribeFilterInput::new(topic.clone(), QoS::AtLeastOnce));
-                match self.client.try_subscribe_many_tracked(filters) {
-                    Ok(notice) => {
-                        self.subscribing = Some(Subscribing { topics, answer: Box::pin(notice.wait_async()) });
-                    }
-                    Err(error) => {
-                        let reason = in_words(&error);
-                        for topic in topics {
-                            let error = LinkError::SubscribeRefused { topic: topic.clone(), reason: reason.clone() };
-                            self.tell(LinkEvent::SubscribeRefused { topic, error }).await?;
-                        }
-                    }
+        let filters = topics.iter().map(|topic| SubscribeFilterInput::new(topic.clone(), QoS::AtLeastOnce));
+        match self.client.try_subscribe_many_tracked(filters) {
+            Ok(notice) => self.subscribing = Some(Subscribing { topics, answer: Box::pin(notice.wait_async()) }),
+            Err(error) => {
+                let reason = in_words(&error);
+                for topic in topics {
+                    self.not_subscribed(topic, &reason).await?;
                 }
             }
-            Control::Unsubscribe(topics) => match self.client.try_unsubscribe_many_tracked(topics) {
-                Ok(notice) => self.unsubscribing = Some(Box::pin(notice.wait_async())),
-                Err(error) => tracing::debug!(reason = in_words(&error), "topics could not be unsubscribed"),
-            },
         }
         Ok(())
+    }
+
+    fn may_subscribe(&self, topic: &str) -> bool {
+        let length = u32::try_from(topic.len() + HEADER).unwrap_or(u32::MAX);
+        length <= self.limits.maximum_packet && (self.limits.wildcards_available || !topic.contains(['+', '#']))
+    }
+
+    async fn not_subscribed(&mut self, topic: String, reason: &str) -> Result<(), Unheard> {
+        let error = LinkError::SubscribeRefused { topic: topic.clone(), reason: reason.to_owned() };
+        tracing::warn!(%error, "a subscription was refused");
+        self.tell(LinkEvent::SubscribeRefused { topic, error }).await
+    }
+
+    fn unsubscribe(&mut self, topics: Vec<String>) {
+        self.begin_waiting();
+        match self.client.try_unsubscribe_many_tracked(topics) {
+            Ok(notice) => self.unsubscribing = Some(Box::pin(notice.wait_async())),
+            Err(error) => tracing::debug!(reason = in_words(&error), "topics could not be unsubscribed"),
+        }
+    }
+
+    /// Makes the broker answer, where the client does not ping.
+    fn probe(&mut self) {
+        self.probe = Some(Box::pin(sleep(self.broker.keep_alive)));
+        if self.waits().is_none() && self.may_subscribe(&self.status) {
+            self.unsubscribe(vec![self.status.clone()]);
+        }
     }
 
     async fn publish(&mut self, publish: Publish) -> Result<(), Unheard> {
         let Publish { topic, payload, retain, qos, token, correlation } = publish;
         let length = topic.len() + payload.len() + correlation.as_ref().map_or(0, bytes::Bytes::len) + HEADER;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
-        if let Some(max) = self.max_packet.map(u64::from)
-            && length > max
-        {
+        let max = u64::from(self.limits.maximum_packet);
+        if length > max {
             // The client would give up the whole connection, and the message would come again with the next.
             return self.refused(token, LinkError::PacketTooLong { direction: "sent", length, max }).await;
         }
@@ -245,17 +265,20 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn published(&mut self, result: Result<(), PublishNoticeError>) -> Result<(), Unheard> {
-        let Some(Outstanding { topic, token, .. }) = self.outstanding.pop_front() else { return Ok(()) };
+    async fn published(&mut self, result: Result<(), PublishNoticeError>) -> Result<Step, Unheard> {
+        let Some(Outstanding { topic, token, .. }) = self.outstanding.pop_front() else { return Ok(Step::Done) };
         self.progress();
         match (result, token) {
-            (Ok(()), Some(token)) => self.tell(LinkEvent::Acked { token }).await,
-            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(token)) => self.tell(LinkEvent::Acked { token }).await?,
+            (Ok(()), None) => {}
             (Err(error), token) => match publish_refused(&topic, &error) {
-                Some(error) => self.refused(token, error).await,
-                None => Ok(()),
+                // Whoever wants it sent sends it again on the next connection, which follows the backoff.
+                Some(overloaded @ LinkError::Overloaded { .. }) => return Ok(Step::GiveUp(overloaded)),
+                Some(refused) => self.refused(token, refused).await?,
+                None => {}
             },
         }
+        Ok(Step::Done)
     }
 
     async fn subscribed(&mut self, result: Result<SubAck, SubscribeNoticeError>) -> Result<(), Unheard> {
@@ -285,19 +308,25 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn came(&mut self, event: Came) -> Result<(), Unheard> {
+    async fn came(&mut self, event: Came) -> Result<Step, Unheard> {
         match event {
-            Came::Message(message) => self.tell(LinkEvent::Message(message)).await,
-            Came::Up { session_present, max_packet } => {
-                self.max_packet = max_packet;
+            Came::Message(message) => self.tell(LinkEvent::Message(message)).await?,
+            Came::Up { session_present, limits } => {
+                if let Some(lack) = limits.lack() {
+                    return Ok(Step::GiveUp(lack));
+                }
+                self.limits = limits;
+                self.probe = (limits.keep_alive == Some(0)).then(|| Box::pin(sleep(self.broker.keep_alive)));
                 self.up = true;
                 if !self.shared.up() {
                     self.announce().await?;
                 }
                 tracing::info!(session = self.session, "the link is up");
-                self.tell(LinkEvent::Up { session: self.session.clone(), session_present }).await
+                let session = self.session.clone();
+                self.tell(LinkEvent::Up { session, session_present, broker: limits }).await?;
             }
         }
+        Ok(Step::Done)
     }
 
     /// Publishes the farewell and disconnects; false where there is nobody to say it to.
@@ -353,9 +382,11 @@ impl<'a> Connection<'a> {
     }
 }
 
+/// What follows from what happened.
 enum Step {
     Done,
-    Stalled,
+    /// The connection is of no use.
+    GiveUp(LinkError),
 }
 
 fn patience(broker: &BrokerSettings) -> Duration {
@@ -367,62 +398,4 @@ fn in_words(error: &ClientError) -> String {
         ClientError::InvalidRequest(_) => "it is no valid topic".to_owned(),
         other => other.to_string(),
     }
-}
-
-async fn front(outstanding: &mut VecDeque<Outstanding>) -> Result<(), PublishNoticeError> {
-    match outstanding.front_mut() {
-        Some(first) => first.answer.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn subscribed(subscribing: &mut Option<Subscribing>) -> Result<SubAck, SubscribeNoticeError> {
-    match subscribing {
-        Some(subscribing) => subscribing.answer.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn unsubscribed(unsubscribing: &mut Option<Answer<Result<UnsubAck, UnsubscribeNoticeError>>>) {
-    match unsubscribing {
-        Some(answer) => {
-            // Messages that still come are ignored by whoever unsubscribed, so a refusal changes nothing.
-            let _ = answer.as_mut().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Polls the client until its end and hands on what came. While the other side is busy, nothing more is read.
-async fn poll(mut events: EventLoop, came: mpsc::Sender<Came>, keep_alive: Duration) -> ConnectionError {
-    loop {
-        let next = match events.poll().await {
-            Err(error) => return error,
-            Ok(Event::Incoming(Packet::ConnAck(answer))) => {
-                // A broker may ask for a longer keep-alive; we may ping more often, and notice sooner.
-                if events.options.keep_alive() > keep_alive {
-                    events.options.set_keep_alive(u16::try_from(keep_alive.as_secs()).unwrap_or(30));
-                }
-                let max_packet = answer.properties.and_then(|properties| properties.max_packet_size);
-                Came::Up { session_present: answer.session_present, max_packet }
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => match message(publish) {
-                Some(message) => Came::Message(message),
-                None => continue,
-            },
-            Ok(_) => continue,
-        };
-        if came.send(next).await.is_err() {
-            return ConnectionError::RequestsDone;
-        }
-    }
-}
-
-/// `None` where the topic is not text, which MQTT forbids.
-fn message(publish: rumqttc::Publish) -> Option<Message> {
-    let topic = String::from_utf8(publish.topic.to_vec()).ok()?;
-    let response = publish.properties.and_then(|properties| {
-        Some(Response { topic: properties.response_topic?, correlation: properties.correlation_data })
-    });
-    Some(Message { topic, payload: publish.payload, retained: publish.retain, response })
 }

@@ -93,6 +93,14 @@ pub enum LinkError {
         /// What to do.
         cure: &'static str,
     },
+    /// The broker took the connection, but lacks what the protocol stands on.
+    #[error("the broker cannot carry a fleet: {lack}; {cure}")]
+    Unfit {
+        /// What it lacks.
+        lack: &'static str,
+        /// What to do.
+        cure: &'static str,
+    },
     /// The broker ended the connection with a reason.
     #[error("the broker ended the connection: {reason}; {cure}")]
     Disconnected {
@@ -122,6 +130,14 @@ pub enum LinkError {
         what: &'static str,
         /// For how long.
         seconds: u64,
+    },
+    /// The broker takes no more for now; the message is not refused for good.
+    #[error(
+        "the broker's quota is exceeded (on {topic}); the connection is made again and the message sent again; raise the quota, or send less"
+    )]
+    Overloaded {
+        /// The topic of the message that it did not take.
+        topic: String,
     },
     /// A packet is longer than [`MAX_PACKET`], or than the broker allows.
     #[error(

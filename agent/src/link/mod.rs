@@ -24,10 +24,13 @@ pub mod fake;
 pub mod mqtt;
 pub mod tls;
 
+mod answers;
 mod backoff;
 mod classify;
 mod connection;
 mod error;
+mod intake;
+mod limits;
 mod shared;
 
 use std::time::Duration;
@@ -36,6 +39,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use error::{LinkError, LinkRefusal};
+pub use limits::BrokerLimits;
 
 /// The longest MQTT packet sent or taken, in bytes: protocol.md's 128 KiB for a message, and room for topic and properties.
 pub const MAX_PACKET: u32 = (128 + 4) * 1024;
@@ -138,6 +142,8 @@ pub enum LinkEvent {
         session: String,
         /// Whether the broker resumed an older session. The adapter starts clean, so it never does.
         session_present: bool,
+        /// What the broker says of itself. One that lacks what the agent cannot do without is a [`LinkError::Unfit`] instead.
+        broker: BrokerLimits,
     },
     /// The connection is lost, or could not be made. Everything outstanding counts as not sent.
     Down {

@@ -94,7 +94,7 @@ impl Running {
 
     pub(crate) async fn up(&mut self) -> String {
         self.until(|event| match event {
-            LinkEvent::Up { session, session_present } => {
+            LinkEvent::Up { session, session_present, .. } => {
                 assert!(!session_present);
                 Some(session.clone())
             }
