@@ -90,6 +90,7 @@ fn prove(proof: &Proof, cases: u64, built: &build::Built) -> Result<Found> {
     command.args(["--", "--exact", "--nocapture", "--include-ignored", proof.test]);
     command.env(CASES, cases.to_string());
     command.env("SANDERLING_GUESTS", &built.guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
+    command.env("SANDERLING_PYTHON", setup::python());
     let (found, passed) = watch(&mut command).with_context(|| format!("the proof {}", proof.name))?;
     Ok(match found {
         Some(found) if passed => found,

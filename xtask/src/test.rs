@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.arg(filter);
     }
     command.env("SANDERLING_GUESTS", &guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
+    command.env("SANDERLING_PYTHON", setup::python());
     let mut child = command.stdout(Stdio::piped()).spawn().context("could not start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut counts = Counts::default();
