@@ -88,6 +88,17 @@ impl Broker {
         let sent = lines.filter_map(|line| parse_sent(line.split_once(&start)?.1));
         sent.filter(|sent| sent.topic.contains(topic)).collect()
     }
+
+    /// As [`Self::sent`], since the client connected last.
+    pub fn sent_since_connect(&self, client: &str, topic: &str) -> Vec<Sent> {
+        let start = format!("Sending PUBLISH to {client} ");
+        let connected = format!(" as {client} (");
+        let lines = self.process.iter().flat_map(Process::lines).collect::<Vec<_>>();
+        let began = lines.iter().rposition(|line| line.contains("New client connected") && line.contains(&connected));
+        let lines = lines.iter().skip(began.unwrap_or(0));
+        let sent = lines.filter_map(|line| parse_sent(line.split_once(&start)?.1));
+        sent.filter(|sent| sent.topic.contains(topic)).collect()
+    }
 }
 
 /// `(d0, q1, r1, m7, 'topic', ... (123 bytes))`

@@ -18,14 +18,18 @@ mod clock;
 mod device;
 mod documents;
 mod fleet;
+mod ground;
 pub mod guests;
 mod observer;
 mod peer;
 mod process;
 mod programs;
 pub mod proof;
+pub mod proxy;
 mod repository;
 mod site;
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod tracer;
 
 use std::time::Duration;
 
@@ -35,10 +39,12 @@ pub use clock::{Deadline, unix_nanos, until};
 pub use device::Device;
 pub use documents::{Module, defects, deployment};
 pub use fleet::Fleet;
+pub use ground::{Ground, Held, Version};
 pub use observer::{Observer, Seen, Tick};
 pub use peer::{Credentials, Message, Peer};
 pub use process::Process;
-pub use programs::{guest, program, repository as source};
+pub use programs::{guest, program, python, repository as source};
+pub use proxy::Proxy;
 pub use repository::Publication;
 pub use site::{Site, line, line_module};
 
