@@ -223,7 +223,8 @@ fn take(packet: Incoming, client: &AsyncClient, heard: &Heard, filters: &[String
     heard.came.notify_all();
 }
 
-fn tls(who: &Credentials) -> rustls::ClientConfig {
+/// The TLS of a client with these credentials.
+pub(crate) fn tls(who: &Credentials) -> rustls::ClientConfig {
     let certificates = |file| CertificateDer::pem_file_iter(file).unwrap().map(Result::unwrap);
     let mut roots = rustls::RootCertStore::empty();
     certificates(&who.ca).for_each(|certificate| roots.add(certificate).unwrap());
