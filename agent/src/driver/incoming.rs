@@ -5,18 +5,21 @@ use std::collections::VecDeque;
 use super::{Connection, Driver};
 use crate::{
     link::LinkEvent,
-    sync::{Event, Message},
+    sync::{Capacity, Event, Message},
 };
 
 impl Driver {
     pub(super) fn link_event(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { session, .. } => {
+            LinkEvent::Up { session, broker, .. } => {
                 tracing::info!(%session, "connected");
                 self.epoch += 1;
                 self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
                 self.pace.forget();
-                self.decide(Event::LinkUp);
+                self.decide(Event::LinkUp(Capacity {
+                    messages: broker.receive_maximum,
+                    packet: broker.maximum_packet,
+                }));
             }
             LinkEvent::Down { error, retry_in } => {
                 tracing::debug!(%error, ?retry_in, "not connected");

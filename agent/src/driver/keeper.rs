@@ -39,7 +39,10 @@ pub(super) enum Job {
     Slots(Box<Slots>),
     /// Store that this time was reached, Unix seconds.
     Time(i64),
-    Survey(Vec<Digest>),
+    Survey {
+        number: u64,
+        blobs: Vec<Digest>,
+    },
     Begin(Digest, Arc<BlobIndex>),
     Write {
         blob: Digest,
@@ -136,9 +139,10 @@ impl Disk {
                 }
                 return None;
             }
-            Job::Survey(blobs) => {
-                let held = blobs.into_iter().filter(|digest| self.blobs.has(digest)).collect();
-                Done::Answer(Event::Surveyed { held, free: self.usage().free })
+            Job::Survey { number, blobs } => {
+                let (held, others): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|digest| self.blobs.has(digest));
+                let taken = others.iter().map(|digest| self.blobs.taken(digest)).sum();
+                Done::Answer(Event::Surveyed { number, held, taken, free: self.usage().free })
             }
             Job::Begin(digest, index) => {
                 let placed = index.placed();
@@ -200,6 +204,7 @@ fn fault(error: BlobError) -> BlobFault {
         BlobError::Whole { .. } | BlobError::Index { .. } | BlobError::Chunk { .. } | BlobError::Damaged(_) => {
             BlobFault::Corrupt(error.to_string())
         }
+        BlobError::NotBegun(_) => BlobFault::Gone(error.to_string()),
         _ => BlobFault::Disk(error.to_string()),
     }
 }
@@ -272,7 +277,14 @@ mod tests {
 
     fn slot(name: &str) -> Slot {
         let document = format!("{{\"schema\":\"sanderling.deployment/1\",\"name\":\"{name}\",\"modules\":[]}}");
-        Slot { name: name.into(), version: 3, digest: Digest::of(document.as_bytes()), document, artifacts: vec![] }
+        Slot {
+            name: name.into(),
+            version: 3,
+            digest: Digest::of(document.as_bytes()),
+            document,
+            artifacts: vec![],
+            withdrawn: vec![],
+        }
     }
 
     #[test]
@@ -303,7 +315,7 @@ mod tests {
         let (keeper, mut done) = Keeper::start(Box::new(store), Box::new(blobs)).unwrap();
         let digest = Digest::of(b"document");
         keeper.give(Job::Slots(Box::default()));
-        keeper.give(Job::Survey(vec![digest, Digest::of(b"other")]));
+        keeper.give(Job::Survey { number: 1, blobs: vec![digest, Digest::of(b"other")] });
         keeper.give(Job::Read(digest));
         let Some(Done::Stored(Err((_, job)))) = done.recv().await else { unreachable!() };
         assert!(matches!(*job, Job::Slots(_)));

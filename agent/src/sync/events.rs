@@ -3,7 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use sanderling_protocol::{blob::BlobIndex, digest::Digest, reported::EventKind, topics::Published, worker::Fault};
+use sanderling_protocol::{
+    blob::BlobIndex,
+    digest::Digest,
+    reported::{EventKind, Handover},
+    topics::Published,
+    worker::Fault,
+};
 use thiserror::Error;
 
 use super::{Plan, Slots};
@@ -17,12 +23,31 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+/// What the broker said of itself when the link came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// The messages of QoS 1 that it has under way with one client at a time.
+    pub messages: u16,
+    /// The longest packet that it takes, in bytes.
+    pub packet: u32,
+}
+
+impl Default for Capacity {
+    /// A broker that sets no limits.
+    fn default() -> Self {
+        Self { messages: u16::MAX, packet: u32::MAX }
+    }
+}
+
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BlobFault {
     /// The content is not what is signed: the whole has another digest. Its parts are gone.
     #[error("{0}")]
     Corrupt(String),
+    /// What was written of the blob is gone: it has to be begun again.
+    #[error("{0}")]
+    Gone(String),
     /// The disk is full or broken, or the record is not there.
     #[error("{0}")]
     Disk(String),
@@ -32,7 +57,7 @@ pub enum BlobFault {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A connection stands; no subscription is left of the one before.
-    LinkUp,
+    LinkUp(Capacity),
     /// The connection is lost.
     LinkDown,
     /// A message came.
@@ -50,8 +75,12 @@ pub enum Event {
     },
     /// Answers [`Effect::Survey`].
     Surveyed {
+        /// The number of the survey.
+        number: u64,
         /// Those that are there.
         held: Vec<Digest>,
+        /// What the parts of the others take on the disk already, in bytes.
+        taken: u64,
         /// What is free on the disk, in bytes.
         free: u64,
     },
@@ -87,10 +116,12 @@ pub enum Event {
         /// Its content.
         content: Result<Vec<u8>, BlobFault>,
     },
-    /// Answers [`Effect::Stage`]: every module was loaded.
+    /// Answers [`Effect::Stage`]: every module was loaded, or there is no room to load one beside what runs.
     Staged {
         /// The number of the dry start.
         generation: u64,
+        /// In which order the plan can take the place of what runs.
+        handover: Handover,
     },
     /// Answers [`Effect::Stage`]: a module was not loaded.
     StageFailed {
@@ -144,6 +175,8 @@ pub enum Effect {
     PersistSlots(Box<Slots>),
     /// Say which of these blobs are there, and what is free. Answered by [`Event::Surveyed`].
     Survey {
+        /// Names the survey in the answer.
+        number: u64,
         /// The blobs.
         blobs: Vec<Digest>,
     },
@@ -183,13 +216,15 @@ pub enum Effect {
     /// Load every module of a plan without running it. Answered by [`Event::Staged`], [`Event::StageFailed`] or
     /// [`Event::Damaged`].
     Stage {
-        /// Names the dry start in the answer.
+        /// Names the dry start in the answer, and the generation that [`Effect::Start`] makes of it.
         generation: u64,
         /// The plan.
         plan: Arc<Plan>,
     },
-    /// Start the modules of a plan beside whatever runs. [`Event::Running`] and [`Event::Faulted`] follow, or
-    /// [`Event::Damaged`].
+    /// Start the modules of a plan. [`Event::Running`] and [`Event::Faulted`] follow, or [`Event::Damaged`].
+    ///
+    /// What was staged under this number to be made before the other breaks is loaded already and starts at once. All else may
+    /// have to wait until what is stopped is gone, so it is started where [`Effect::Route`] and [`Effect::Stop`] follow.
     Start {
         /// The new generation.
         generation: u64,
@@ -205,6 +240,13 @@ pub enum Effect {
     Stop {
         /// The generation.
         generation: u64,
+    },
+    /// Stop these modules of a generation for good; its others run on. They are not among those of its plan any more.
+    Withdraw {
+        /// The generation.
+        generation: u64,
+        /// The modules.
+        modules: Vec<String>,
     },
     /// Count the frames of a generation. Answered by [`Event::Counted`].
     Count {
@@ -227,8 +269,20 @@ pub enum SyncError {
         digest: Digest,
     },
     /// The store answered what it was not asked.
-    #[error("a survey was not asked for, or no longer")]
-    NotSurveying,
+    #[error("survey {number} was not asked for, or no longer")]
+    NotSurveying {
+        /// The number in the answer.
+        number: u64,
+    },
+    /// A message that nothing waits for: it came twice, or after it was no longer wanted.
+    #[error("{what} came, and is not awaited, or no longer")]
+    NotAwaited {
+        /// Its topic, without the prefix.
+        what: String,
+    },
+    /// The link came up twice.
+    #[error("the link is said to be up, and is up")]
+    LinkUp,
     /// A generation that is not in that state, or no longer.
     #[error("generation {generation} is said to be {what}, but is not awaited to be, or no longer")]
     Generation {
@@ -237,7 +291,7 @@ pub enum SyncError {
         /// Its number.
         generation: u64,
     },
-    /// Something happened before [`Event::LinkUp`].
-    #[error("a message came while the link was down")]
+    /// A message came, or the link went down, while it was down.
+    #[error("the link is down")]
     LinkDown,
 }

@@ -6,10 +6,13 @@
 //! Invariants: what is asked for and not yet done with is never more than the window, but for a single message that is
 //! larger than it. Nothing is asked for while the link is down; at link up everything is asked for again.
 //!
+//! The broker bounds what it has under way with one client, and drops what its queue has no room for; it announces the first
+//! of these bounds when the link comes up, and no more messages than that are asked for at once.
+//!
 //! A message is taken as absent when nothing at all came for [`Limits::stall_ms`] — so a slow link is not punished with
 //! questions asked twice — or when messages asked for after it came and it still had not after [`Limits::overtaken_ms`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sanderling_protocol::topics::Published;
 
@@ -76,8 +79,12 @@ struct Outstanding {
 #[derive(Clone, Debug)]
 pub(super) struct Fetch {
     limits: Limits,
+    /// The messages that may be on their way at once, with this broker.
+    messages: usize,
     up: bool,
     queue: VecDeque<Want>,
+    /// What is in the queue, or waits to be asked for again.
+    unasked: BTreeSet<Published>,
     outstanding: BTreeMap<Published, Outstanding>,
     waiting: Vec<(u64, Want)>,
     unsubscribe: Vec<Published>,
@@ -90,8 +97,10 @@ impl Fetch {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            messages: limits.messages,
             up: false,
             queue: VecDeque::new(),
+            unasked: BTreeSet::new(),
             outstanding: BTreeMap::new(),
             waiting: Vec::new(),
             unsubscribe: Vec::new(),
@@ -102,22 +111,21 @@ impl Fetch {
 
     /// Wants a message of about this many bytes. Wanting it twice is wanting it once.
     pub(super) fn want(&mut self, what: Published, bytes: u64) {
-        if !self.wants(&what) {
+        if !self.outstanding.contains_key(&what) && self.unasked.insert(what.clone()) {
             self.queue.push_back(Want { what, bytes, failures: 0 });
         }
     }
 
     /// Whether the message is still wanted.
+    #[cfg(test)]
     pub(super) fn wants(&self, what: &Published) -> bool {
-        self.outstanding.contains_key(what)
-            || self.queue.iter().any(|want| want.what == *what)
-            || self.waiting.iter().any(|(_, want)| want.what == *what)
+        self.outstanding.contains_key(what) || self.unasked.contains(what)
     }
 
     /// Whether nothing is wanted.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.outstanding.is_empty() && self.queue.is_empty() && self.waiting.is_empty()
+        self.outstanding.is_empty() && self.unasked.is_empty()
     }
 
     /// A message came. Says whether it was asked for; one that was not is to be ignored.
@@ -149,21 +157,35 @@ impl Fetch {
         let Some(one) = self.outstanding.remove(what) else { return 0 };
         let failures = one.failures.saturating_add(1);
         let at = now_ms.saturating_add(self.limits.backoff.wait_ms(failures, chance));
+        self.unasked.insert(what.clone());
         self.waiting.push((at, Want { what: what.clone(), bytes: one.bytes, failures }));
         failures
+    }
+
+    /// Does not want this message any more.
+    pub(super) fn forget(&mut self, what: &Published) {
+        if self.unasked.remove(what) {
+            self.queue.retain(|want| want.what != *what);
+            self.waiting.retain(|(_, want)| want.what != *what);
+        }
+        if self.outstanding.remove(what).is_some_and(|one| !one.arrived) {
+            self.unsubscribe.push(what.clone());
+        }
     }
 
     /// Wants nothing any more.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.waiting.clear();
+        self.unasked.clear();
         let open = std::mem::take(&mut self.outstanding);
         self.unsubscribe.extend(open.into_iter().filter(|(_, one)| !one.arrived).map(|(what, _)| what));
     }
 
-    /// The link is up, without any subscription.
-    pub(super) fn link_up(&mut self, now_ms: u64) {
+    /// The link is up, without any subscription, to a broker that has at most so many messages under way with a client.
+    pub(super) fn link_up(&mut self, messages: u16, now_ms: u64) {
         self.up = true;
+        self.messages = self.limits.messages.min(usize::from(messages)).max(1);
         self.heard_at = now_ms;
         let waiting = self.waiting.drain(..).map(|(_, want)| want);
         self.queue.extend(waiting);
@@ -177,6 +199,7 @@ impl Fetch {
         lost.sort_by_key(|(_, one)| one.place);
         for (what, one) in lost.into_iter().rev() {
             forget.push(what.clone());
+            self.unasked.insert(what.clone());
             self.queue.push_front(Want { what, bytes: one.bytes, failures: one.failures });
         }
         forget
@@ -234,7 +257,7 @@ impl Fetch {
     fn fill(&mut self, now_ms: u64, asked: &mut Asked) {
         let mut used: u64 = self.outstanding.values().map(|one| one.bytes).sum();
         let mut count = self.outstanding.len();
-        let crowded = used > self.limits.window - self.limits.window / 4 || count > self.limits.messages * 3 / 4;
+        let crowded = used > self.limits.window - self.limits.window / 4 || count > self.messages * 3 / 4;
         if crowded && count > 0 {
             return;
         }
@@ -242,11 +265,12 @@ impl Fetch {
             self.heard_at = now_ms;
         }
         while let Some(want) = self.queue.front() {
-            let fits = used.saturating_add(want.bytes) <= self.limits.window && count < self.limits.messages;
+            let fits = used.saturating_add(want.bytes) <= self.limits.window && count < self.messages;
             if !fits && count > 0 {
                 break;
             }
             let Some(want) = self.queue.pop_front() else { break };
+            self.unasked.remove(&want.what);
             used = used.saturating_add(want.bytes);
             count += 1;
             self.place += 1;
@@ -264,151 +288,4 @@ impl Fetch {
 }
 
 #[cfg(test)]
-mod tests {
-    use sanderling_protocol::digest::Digest;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        window: 100,
-        messages: 8,
-        stall_ms: 1000,
-        overtaken_ms: 100,
-        backoff: Backoff { first_ms: 1000, longest_ms: 8000 },
-    };
-
-    fn chunk(number: u8) -> Published {
-        Published::Chunk(Digest::from_bytes([number; 32]))
-    }
-
-    fn fetch(count: u8, bytes: u64) -> Fetch {
-        let mut fetch = Fetch::new(LIMITS);
-        fetch.link_up(0);
-        (0..count).for_each(|number| fetch.want(chunk(number), bytes));
-        fetch
-    }
-
-    fn poll(fetch: &mut Fetch, now_ms: u64) -> Asked {
-        fetch.poll(now_ms, &mut Chance::new(1))
-    }
-
-    #[test]
-    fn a_window_is_outstanding_and_slides() {
-        let mut fetch = fetch(10, 20);
-        assert_eq!(poll(&mut fetch, 0).subscribe, [0, 1, 2, 3, 4].map(chunk));
-        assert!(fetch.arrived(&chunk(0), 1));
-        assert_eq!(poll(&mut fetch, 1), Asked::default(), "it still fills the window");
-        fetch.done(&chunk(0));
-        assert_eq!(poll(&mut fetch, 1), Asked::default(), "less than a quarter is free");
-        assert!(fetch.arrived(&chunk(1), 2));
-        fetch.done(&chunk(1));
-        let asked = poll(&mut fetch, 2);
-        assert_eq!(asked.subscribe, [5, 6].map(chunk));
-        assert_eq!(asked.unsubscribe, [0, 1].map(chunk));
-    }
-
-    #[test]
-    fn one_message_larger_than_the_window_is_asked_for_alone() {
-        let mut fetch = fetch(2, 500);
-        assert_eq!(poll(&mut fetch, 0).subscribe, [chunk(0)]);
-        fetch.arrived(&chunk(0), 1);
-        fetch.done(&chunk(0));
-        assert_eq!(poll(&mut fetch, 1).subscribe, [chunk(1)]);
-    }
-
-    #[test]
-    fn the_number_of_messages_is_bounded_too() {
-        let mut fetch = fetch(20, 1);
-        assert_eq!(poll(&mut fetch, 0).subscribe.len(), LIMITS.messages);
-    }
-
-    #[test]
-    fn what_was_not_asked_for_is_not_taken() {
-        let mut fetch = fetch(1, 10);
-        assert!(!fetch.arrived(&chunk(0), 0), "not asked for yet");
-        poll(&mut fetch, 0);
-        assert!(!fetch.arrived(&chunk(9), 0));
-        assert!(fetch.arrived(&chunk(0), 0));
-        assert!(!fetch.arrived(&chunk(0), 0), "it came already");
-    }
-
-    #[test]
-    fn silence_means_that_all_is_asked_for_again_after_a_wait() {
-        let mut fetch = fetch(2, 10);
-        poll(&mut fetch, 0);
-        assert_eq!(fetch.wake_at(), Some(1000));
-        assert_eq!(poll(&mut fetch, 999), Asked::default());
-        let asked = poll(&mut fetch, 1000);
-        assert_eq!(asked.absent, [(chunk(0), 1), (chunk(1), 1)]);
-        assert_eq!(asked.unsubscribe, [0, 1].map(chunk));
-        assert!(asked.subscribe.is_empty());
-        let again = poll(&mut fetch, 3000).subscribe;
-        assert_eq!(again.len(), 2);
-        assert_eq!(poll(&mut fetch, 9000).absent.first().map(|(_, failures)| *failures), Some(2));
-    }
-
-    #[test]
-    fn a_slow_link_that_still_gives_something_is_not_asked_twice() {
-        let mut fetch = fetch(5, 20);
-        poll(&mut fetch, 0);
-        for number in 0..4 {
-            let now = u64::from(number) * 900;
-            assert!(fetch.arrived(&chunk(number), now));
-            fetch.done(&chunk(number));
-            assert_eq!(poll(&mut fetch, now), Asked::default());
-        }
-    }
-
-    #[test]
-    fn a_message_that_later_ones_overtake_is_taken_as_absent_and_does_not_hold_up_the_rest() {
-        let mut fetch = fetch(10, 20);
-        poll(&mut fetch, 0);
-        for number in 1..5 {
-            fetch.arrived(&chunk(number), 10);
-            fetch.done(&chunk(number));
-        }
-        assert_eq!(poll(&mut fetch, 10).subscribe, [5, 6, 7, 8].map(chunk));
-        assert_eq!(fetch.wake_at(), Some(110));
-        let asked = poll(&mut fetch, 110);
-        assert_eq!(asked.absent, [(chunk(0), 1)]);
-        assert!(fetch.wants(&chunk(0)));
-    }
-
-    #[test]
-    fn a_wrong_message_is_asked_for_again_with_growing_waits() {
-        let mut fetch = fetch(1, 10);
-        let mut chance = Chance::new(3);
-        let mut now = 0;
-        for failures in 1..6 {
-            assert_eq!(fetch.poll(now, &mut chance).subscribe, [chunk(0)]);
-            fetch.arrived(&chunk(0), now);
-            assert_eq!(fetch.again(&chunk(0), now, &mut chance), failures);
-            let next = fetch.wake_at().unwrap_or_default();
-            assert!(next - now >= 750 * (1 << (failures - 1).min(3)), "{failures}: {next}");
-            now = next;
-        }
-    }
-
-    #[test]
-    fn a_lost_link_means_that_all_is_asked_for_again_in_order() {
-        let mut fetch = fetch(7, 20);
-        poll(&mut fetch, 0);
-        fetch.arrived(&chunk(1), 0);
-        assert_eq!(fetch.link_down(), [1, 4, 3, 2, 0].map(chunk), "the link forgets them");
-        assert_eq!(poll(&mut fetch, 5), Asked::default());
-        assert_eq!(fetch.wake_at(), None);
-        fetch.done(&chunk(1));
-        fetch.link_up(10);
-        assert_eq!(poll(&mut fetch, 10).subscribe, [0, 2, 3, 4, 5].map(chunk));
-    }
-
-    #[test]
-    fn clearing_unsubscribes_what_is_open() {
-        let mut fetch = fetch(7, 20);
-        poll(&mut fetch, 0);
-        fetch.clear();
-        assert!(fetch.is_empty());
-        assert_eq!(poll(&mut fetch, 0).unsubscribe, [0, 1, 2, 3, 4].map(chunk));
-        assert_eq!(poll(&mut fetch, 0), Asked::default());
-    }
-}
+mod tests;

@@ -36,7 +36,7 @@ use sanderling_protocol::{
 };
 
 pub use backoff::{Backoff, Chance};
-pub use events::{BlobFault, Effect, Event, Message, SyncError};
+pub use events::{BlobFault, Capacity, Effect, Event, Message, SyncError};
 pub use fetch::Limits;
 pub use plan::{Artifact, Plan, PlanError, Slot};
 pub use slots::{Rejected, Slots, Trial};
@@ -118,12 +118,18 @@ impl Sync {
             config,
         };
         let mut effects = Vec::new();
-        let Self { chance, refusals, lifecycle, .. } = &mut sync;
+        let Self { config, chance, refusals, trust, pull, lifecycle, .. } = &mut sync;
         let mut turn = Turn { now, chance, refusals, effects: &mut effects };
+        let complete = refused.is_empty() && trust.trusted().is_current();
         for (role, cause) in refused {
             turn.refuse(format!("stored {role}"), None, cause);
         }
-        lifecycle.boot(slots, &mut turn);
+        let desired = plan::desired(trust.trusted(), &config.device, &config.labels);
+        let desired = desired.ok().filter(|_| complete).map(|(desired, _)| desired);
+        let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
+        let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, reserve_bytes };
+        lifecycle.boot(slots, desired, &mut env);
+        sync.settle(false, now, &mut effects);
         (sync, effects)
     }
 
@@ -136,12 +142,14 @@ impl Sync {
         let Self { config, up, chance, refusals, trust, pull, lifecycle } = self;
         let mut turn = Turn { now, chance, refusals, effects: &mut effects };
         let refreshed = match event {
-            Event::LinkUp => {
+            Event::LinkUp(_) if *up => return Err(SyncError::LinkUp),
+            Event::LinkUp(capacity) => {
                 *up = true;
-                pull.link_up(now.ms);
-                trust.link_up(&mut turn);
+                pull.link_up(capacity, &mut turn);
+                trust.link_up(capacity, &mut turn);
                 false
             }
+            Event::LinkDown if !*up => return Err(SyncError::LinkDown),
             Event::LinkDown => {
                 *up = false;
                 turn.refusals.nothing_missing();
@@ -155,14 +163,14 @@ impl Sync {
             Event::Message(_) if !*up => return Err(SyncError::LinkDown),
             Event::Message(message) => match message.what {
                 Published::Index(digest) => {
-                    pull.index(digest, &message.payload, &mut turn);
+                    pull.index(digest, &message.payload, &mut turn)?;
                     false
                 }
                 Published::Chunk(digest) => {
-                    pull.chunk(digest, &message.payload, &mut turn);
+                    pull.chunk(digest, &message.payload, &mut turn)?;
                     false
                 }
-                _ => trust.message(&message, &mut turn),
+                _ => trust.message(&message, &mut turn)?,
             },
             Event::Tick => false,
             Event::Refresh => {
@@ -228,7 +236,11 @@ impl Sync {
         }
         let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
         let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, reserve_bytes };
-        lifecycle.pulled(&mut env);
+        lifecycle.again(&mut env);
+        lifecycle.want(&mut env);
+        while lifecycle.pulled(&mut env) {
+            lifecycle.want(&mut env);
+        }
         trust.poll(&mut turn);
         pull.poll(&mut turn);
         lifecycle.poll(now.ms, &mut turn);
@@ -268,13 +280,13 @@ impl Sync {
 /// Hands answers of the store and of dry starts to the part that waits for them.
 fn answered(lifecycle: &mut Lifecycle, answer: Event, env: &mut Env<'_, '_>) -> Result<(), SyncError> {
     match answer {
-        Event::Surveyed { held, free } => {
-            let needed = env.pull.surveyed(&held).ok_or(SyncError::NotSurveying)?;
+        Event::Surveyed { number, held, taken, free } => {
+            let needed = env.pull.surveyed(number, &held, taken)?;
             lifecycle.admit(needed, free, env);
             Ok(())
         }
         Event::Document { digest, content } => lifecycle.read(digest, content, env),
-        Event::Staged { generation } => lifecycle.staged(generation, env),
+        Event::Staged { generation, handover } => lifecycle.staged(generation, handover, env),
         Event::StageFailed { generation, module, fault } => lifecycle.stage_failed(generation, &module, &fault, env),
         Event::Damaged { generation } => lifecycle.damaged(generation, env),
         _ => Ok(()),

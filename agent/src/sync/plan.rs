@@ -194,6 +194,9 @@ pub struct Slot {
     pub document: String,
     /// What it needs, by path.
     pub artifacts: Vec<Artifact>,
+    /// Modules of the document that do not run, since they are no longer released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<String>,
 }
 
 /// A deployment that may be fetched and run.
@@ -201,7 +204,7 @@ pub struct Slot {
 pub struct Plan {
     /// What is kept of it.
     pub slot: Slot,
-    /// The document, parsed.
+    /// The document, parsed, without the modules that are withdrawn.
     pub deployment: Deployment,
     /// The digest of document and artifacts together: what was refused or rolled back is remembered by it.
     pub identity: Digest,
@@ -251,6 +254,7 @@ impl Plan {
             digest: desired.digest,
             document,
             artifacts: artifacts.into_values().collect(),
+            withdrawn: Vec::new(),
         };
         let length = serde_json::to_vec(&slot).map_or(usize::MAX, |record| record.len());
         if length > MAX_SLOT {
@@ -275,7 +279,26 @@ impl Plan {
         Ok(Self::whole(slot, deployment))
     }
 
-    fn whole(slot: Slot, deployment: Deployment) -> Self {
+    /// The same without these modules.
+    pub fn without(&self, modules: &[String]) -> Self {
+        let mut plan = self.clone();
+        plan.slot.withdrawn.extend_from_slice(modules);
+        plan.deployment.modules.retain(|module| !modules.contains(&module.name));
+        plan
+    }
+
+    /// Whether no module is withdrawn.
+    pub fn is_whole(&self) -> bool {
+        self.slot.withdrawn.is_empty()
+    }
+
+    /// Whether a module of this name is to run.
+    pub fn has_module(&self, name: &str) -> bool {
+        self.deployment.modules.iter().any(|module| module.name == name)
+    }
+
+    fn whole(slot: Slot, mut deployment: Deployment) -> Self {
+        deployment.modules.retain(|module| !slot.withdrawn.contains(&module.name));
         let mut hasher = Hasher::new();
         hasher.update(slot.digest.as_bytes());
         for artifact in &slot.artifacts {
@@ -290,9 +313,11 @@ impl Plan {
         self.slot.artifacts.iter().find(|artifact| artifact.path == path)
     }
 
-    /// The blobs to fetch, each once.
+    /// The blobs that its modules need, each once, with its length in bytes.
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
-        self.slot.artifacts.iter().map(|artifact| (artifact.sha256, artifact.length)).collect()
+        let needed = self.deployment.artifacts();
+        let listed = needed.into_iter().filter_map(|path| self.artifact(path));
+        listed.map(|artifact| (artifact.sha256, artifact.length)).collect()
     }
 }
 

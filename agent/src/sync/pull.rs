@@ -2,23 +2,27 @@
 //!
 //! A blob goes through `surveyed -> index -> begun -> filling -> finishing -> whole`. The index is held to the signed
 //! length, each chunk to the index, the whole to the signed digest; what does not hold is refused, listed, and asked for
-//! again after a wait, for ever. A whole with a wrong digest means that the index lied: it is started over.
+//! again after a wait, for ever. A whole with a wrong digest means that the index lied: it is started over. So is a blob of
+//! which the store has lost what was written.
+//!
+//! The store is asked first which blobs it has whole; of the others it says, once it has the index, which chunks it has: of an
+//! earlier run, or in other blobs. Only what is left is pulled.
 //!
 //! Invariants: nothing is written that does not match the digest in the index. Memory holds at most the window, since a
-//! chunk fills it until it is on disk. What a blob is made of is not signed, so [`Pull::is_done`] says nothing before the
-//! store has hashed the whole.
+//! chunk fills it until it is on disk. What a blob is made of is not signed, so [`Pull::holds`] says no before the store has
+//! hashed the whole.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use sanderling_protocol::{
-    blob::{BlobIndex, ChunkDecoder, ChunkRef},
+    blob::{BlobIndex, ChunkDecoder, ChunkRef, MAX_CHUNK_MESSAGE_LEN},
     digest::Digest,
     reported::Progress,
     topics::Published,
 };
 
 use super::{
-    BlobFault, Effect, SyncError,
+    BlobFault, Capacity, Effect, SyncError,
     backoff::Backoff,
     fetch::{Fetch, Limits},
     turn::{Turn, name},
@@ -27,6 +31,8 @@ use super::{
 /// About how long the index of a blob is: a chunk is rarely shorter than 16 KiB.
 const INDEX_STEP: u64 = 16 * 1024;
 const INDEX_ENTRY: u64 = 35;
+/// The longest chunk as a packet, in bytes: with its topic and what else MQTT puts before it.
+const LONGEST_PACKET: usize = MAX_CHUNK_MESSAGE_LEN + 512;
 
 #[derive(Debug)]
 struct Blob {
@@ -64,8 +70,11 @@ pub(super) struct Pull {
     fetch: Fetch,
     backoff: Backoff,
     decoder: ChunkDecoder,
-    started: bool,
-    surveying: Option<BTreeMap<Digest, u64>>,
+    /// What is wanted, by digest and signed length.
+    wanted: BTreeMap<Digest, u64>,
+    /// The number of the last survey, and whether it is not answered.
+    survey: u64,
+    surveying: bool,
     blobs: BTreeMap<Digest, Blob>,
     chunks: BTreeMap<Digest, Wanted>,
     pulled: u64,
@@ -77,29 +86,34 @@ impl Pull {
             fetch: Fetch::new(limits),
             backoff: limits.backoff,
             decoder: ChunkDecoder::new(),
-            started: false,
-            surveying: None,
+            wanted: BTreeMap::new(),
+            survey: 0,
+            surveying: false,
             blobs: BTreeMap::new(),
             chunks: BTreeMap::new(),
             pulled: 0,
         }
     }
 
-    /// Wants these blobs, by digest and signed length, and nothing else any more.
-    pub(super) fn start(&mut self, blobs: BTreeMap<Digest, u64>, turn: &mut Turn<'_>) {
-        self.stop();
-        turn.effect(Effect::Survey { blobs: blobs.keys().copied().collect() });
-        self.surveying = Some(blobs);
-        self.started = true;
+    /// Wants these blobs, by digest and signed length, and nothing else any more. What is on disk stays there until it is
+    /// collected.
+    pub(super) fn want(&mut self, blobs: BTreeMap<Digest, u64>, turn: &mut Turn<'_>) {
+        if blobs != self.wanted {
+            self.wanted = blobs;
+            self.look_again(turn);
+        }
     }
 
-    /// Wants nothing any more. What is on disk stays there until it is collected.
-    pub(super) fn stop(&mut self) {
+    /// Asks the store anew what there is of what is wanted, and what room.
+    pub(super) fn look_again(&mut self, turn: &mut Turn<'_>) {
         self.fetch.clear();
         self.blobs.clear();
         self.chunks.clear();
-        self.surveying = None;
-        self.started = false;
+        self.surveying = !self.wanted.is_empty();
+        if self.surveying {
+            self.survey += 1;
+            turn.effect(Effect::Survey { number: self.survey, blobs: self.wanted.keys().copied().collect() });
+        }
     }
 
     /// Begins to count the bytes that came over the link anew.
@@ -107,11 +121,14 @@ impl Pull {
         self.pulled = 0;
     }
 
-    /// Which blobs the store has. Gives the bytes that are still to be pulled, or `None` if nobody asked.
-    pub(super) fn surveyed(&mut self, held: &[Digest]) -> Option<u64> {
-        let blobs = self.surveying.take()?;
+    /// Which blobs the store has, and what the parts of the others take. Gives the bytes that the rest of them will take.
+    pub(super) fn surveyed(&mut self, number: u64, held: &[Digest], taken: u64) -> Result<u64, SyncError> {
+        if !self.surveying || number != self.survey {
+            return Err(SyncError::NotSurveying { number });
+        }
+        self.surveying = false;
         let mut needed = 0_u64;
-        for (digest, length) in blobs {
+        for (digest, length) in self.wanted.clone() {
             let whole = held.contains(&digest);
             let state = if whole { State::Whole } else { State::Index };
             if !whole {
@@ -120,30 +137,38 @@ impl Pull {
             }
             self.blobs.insert(digest, Blob { length, state, failures: 0 });
         }
-        Some(needed)
+        Ok(needed.saturating_sub(taken))
     }
 
-    /// Whether all that was wanted is there.
-    pub(super) fn is_done(&self) -> bool {
-        self.started && self.surveying.is_none() && self.blobs.values().all(|blob| matches!(blob.state, State::Whole))
+    /// Whether these blobs are there, each hashed as a whole.
+    pub(super) fn holds<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>) -> bool {
+        let is_whole = |digest| matches!(self.blobs.get(digest), Some(Blob { state: State::Whole, .. }));
+        !self.surveying && blobs.into_iter().all(is_whole)
     }
 
-    /// How much is there.
-    pub(super) fn progress(&self) -> Progress {
+    /// How much of these is there.
+    pub(super) fn progress(&self, blobs: &BTreeMap<Digest, u64>) -> Progress {
         let held = |blob: &Blob| match &blob.state {
             State::Whole | State::Finishing => blob.length,
             State::Filling { bytes, .. } => blob.length.saturating_sub(*bytes),
             _ => 0,
         };
         Progress {
-            held: self.blobs.values().map(held).sum(),
-            total: self.blobs.values().map(|blob| blob.length).sum(),
+            held: blobs.keys().filter_map(|digest| self.blobs.get(digest)).map(held).sum(),
+            total: blobs.values().sum(),
             pulled: self.pulled,
         }
     }
 
-    pub(super) fn link_up(&mut self, now_ms: u64) {
-        self.fetch.link_up(now_ms);
+    pub(super) fn link_up(&mut self, capacity: Capacity, turn: &mut Turn<'_>) {
+        self.fetch.link_up(capacity.messages, turn.now.ms);
+        if usize::try_from(capacity.packet).unwrap_or(usize::MAX) < LONGEST_PACKET {
+            let why = format!(
+                "it takes no packets over {} bytes, and chunks have up to {MAX_CHUNK_MESSAGE_LEN}; raise its limit to 132 KiB",
+                capacity.packet
+            );
+            turn.lacking("broker", why, true);
+        }
     }
 
     pub(super) fn link_down(&mut self) -> Vec<Published> {
@@ -181,12 +206,12 @@ impl Pull {
     }
 
     /// An index came.
-    pub(super) fn index(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) {
+    pub(super) fn index(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) -> Result<(), SyncError> {
         let what = Published::Index(digest);
-        let Some(blob) = self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Index)) else { return };
-        if !self.fetch.arrived(&what, turn.now.ms) {
-            return;
-        }
+        let awaited = self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Index));
+        let Some(blob) = awaited.filter(|_| self.fetch.arrived(&what, turn.now.ms)) else {
+            return Err(SyncError::NotAwaited { what: name(&what) });
+        };
         match BlobIndex::decode(message, blob.length) {
             Ok(index) => {
                 self.fetch.done(&what);
@@ -200,6 +225,7 @@ impl Pull {
                 turn.refuse(name(&what), Some(digest), cause);
             }
         }
+        Ok(())
     }
 
     /// The store has begun a blob: these chunks of its index are missing.
@@ -228,19 +254,21 @@ impl Pull {
                 self.fetch.want(Published::Chunk(chunk.digest), u64::from(chunk.length));
                 Wanted { length: chunk.length, places: Vec::new(), writing: 0 }
             });
-            wanted.places.push((digest, at));
+            if !wanted.places.contains(&(digest, at)) {
+                wanted.places.push((digest, at));
+            }
         }
         self.finish_if_filled(digest, turn);
         Ok(())
     }
 
     /// A chunk came.
-    pub(super) fn chunk(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) {
+    pub(super) fn chunk(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) -> Result<(), SyncError> {
         let what = Published::Chunk(digest);
-        let Some(wanted) = self.chunks.get_mut(&digest).filter(|wanted| wanted.writing == 0) else { return };
-        if !self.fetch.arrived(&what, turn.now.ms) {
-            return;
-        }
+        let awaited = self.chunks.get_mut(&digest).filter(|wanted| wanted.writing == 0);
+        let Some(wanted) = awaited.filter(|_| self.fetch.arrived(&what, turn.now.ms)) else {
+            return Err(SyncError::NotAwaited { what: name(&what) });
+        };
         self.pulled = self.pulled.saturating_add(message.len() as u64);
         match self.decoder.decode(message, &ChunkRef { digest, length: wanted.length }) {
             Ok(content) => {
@@ -257,6 +285,7 @@ impl Pull {
                 turn.refuse(name(&what), Some(digest), cause);
             }
         }
+        Ok(())
     }
 
     /// The store has written a chunk at one of its places, or has not.
@@ -268,21 +297,27 @@ impl Pull {
         turn: &mut Turn<'_>,
     ) -> Result<(), SyncError> {
         let not_asked = SyncError::NotAsked { what: "a chunk that was written", digest: chunk };
-        let Some(wanted) = self.chunks.get_mut(&chunk).filter(|wanted| wanted.writing > 0) else {
+        let is_writing = |wanted: &&mut Wanted| wanted.writing > 0 && wanted.places.contains(&(digest, index));
+        let Some(wanted) = self.chunks.get_mut(&chunk).filter(is_writing) else {
             return Err(not_asked);
         };
         wanted.writing -= 1;
-        match result {
-            Ok(()) => {
+        let mut lost = None;
+        match (self.blobs.get_mut(&digest).map(|blob| &mut blob.state), result) {
+            (Some(State::Filling { bytes, chunks }), Ok(())) => {
                 wanted.places.retain(|place| *place != (digest, index));
-                if let Some(Blob { state: State::Filling { bytes, chunks }, .. }) = self.blobs.get_mut(&digest) {
-                    *bytes = bytes.saturating_sub(u64::from(wanted.length));
-                    *chunks = chunks.saturating_sub(1);
-                }
+                *bytes = bytes.saturating_sub(u64::from(wanted.length));
+                *chunks = chunks.saturating_sub(1);
             }
-            Err(fault) => {
+            (Some(State::Filling { .. }), Err(fault @ BlobFault::Gone(_))) => {
+                wanted.places.retain(|place| *place != (digest, index));
+                lost = Some(fault);
+            }
+            (Some(State::Filling { .. }), Err(fault)) => {
                 turn.refuse(name(&Published::Chunk(chunk)), Some(chunk), fault);
             }
+            // It is started over, and will say anew what it lacks.
+            _ => wanted.places.retain(|place| *place != (digest, index)),
         }
         let what = Published::Chunk(chunk);
         if wanted.writing == 0 && wanted.places.is_empty() {
@@ -292,7 +327,10 @@ impl Pull {
             // A place was not written, or another blob came to want the chunk meanwhile.
             self.fetch.again(&what, turn.now.ms, turn.chance);
         }
-        self.finish_if_filled(digest, turn);
+        match lost {
+            Some(fault) => self.fail(digest, &fault, turn),
+            None => self.finish_if_filled(digest, turn),
+        }
         Ok(())
     }
 
@@ -327,6 +365,14 @@ impl Pull {
         blob.failures = blob.failures.saturating_add(1);
         let wait = self.backoff.wait_ms(blob.failures, turn.chance);
         blob.state = State::Failed { again_at: turn.now.ms.saturating_add(wait) };
+        self.chunks.retain(|chunk, wanted| {
+            wanted.places.retain(|(blob, _)| *blob != digest || wanted.writing > 0);
+            let needed = !wanted.places.is_empty();
+            if !needed {
+                self.fetch.forget(&Published::Chunk(*chunk));
+            }
+            needed
+        });
         turn.refuse(name(&Published::Index(digest)), Some(digest), fault);
     }
 }

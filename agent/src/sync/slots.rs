@@ -84,7 +84,14 @@ mod tests {
 
     fn slot(name: &str) -> Slot {
         let digest = Digest::of(name.as_bytes());
-        Slot { name: name.into(), version: 1, digest, document: String::new(), artifacts: Vec::new() }
+        Slot {
+            name: name.into(),
+            version: 1,
+            digest,
+            document: String::new(),
+            artifacts: Vec::new(),
+            withdrawn: Vec::new(),
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sanderling_protocol::{
 };
 
 use super::{
-    Effect, Message,
+    Capacity, Effect, Message, SyncError,
     backoff::Backoff,
     fetch::{Fetch, Limits},
     turn::{Turn, name},
@@ -67,9 +67,9 @@ impl Trust {
         &self.trusted
     }
 
-    pub(super) fn link_up(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn link_up(&mut self, capacity: Capacity, turn: &mut Turn<'_>) {
         self.up = true;
-        self.fetch.link_up(turn.now.ms);
+        self.fetch.link_up(capacity.messages, turn.now.ms);
         self.listen(turn);
     }
 
@@ -102,12 +102,12 @@ impl Trust {
     }
 
     /// Takes a message in. Says whether a refresh was completed by it.
-    pub(super) fn message(&mut self, message: &Message, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn message(&mut self, message: &Message, turn: &mut Turn<'_>) -> Result<bool, SyncError> {
         match &message.what {
-            Published::Timestamp => self.timestamp(&message.payload, turn),
+            Published::Timestamp => Ok(self.timestamp(&message.payload, turn)),
             what if self.root.as_ref() == Some(what) => {
                 self.next_root(&message.payload, turn);
-                false
+                Ok(false)
             }
             what => self.awaited(what, &message.payload, turn),
         }
@@ -168,16 +168,17 @@ impl Trust {
         self.listen(turn);
     }
 
-    fn awaited(&mut self, what: &Published, bytes: &[u8], turn: &mut Turn<'_>) -> bool {
+    fn awaited(&mut self, what: &Published, bytes: &[u8], turn: &mut Turn<'_>) -> Result<bool, SyncError> {
+        let not_awaited = || SyncError::NotAwaited { what: name(what) };
         if !matches!(&self.phase, Phase::Following(_, awaited) if awaited == what)
             || !self.fetch.arrived(what, turn.now.ms)
         {
-            return false;
+            return Err(not_awaited());
         }
         let Phase::Following(mut refresh, what) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
-            return false;
+            return Err(not_awaited());
         };
-        match refresh.supply(bytes) {
+        Ok(match refresh.supply(bytes) {
             Ok(()) => {
                 self.fetch.done(&what);
                 turn.refusals.came(&name(&what));
@@ -189,7 +190,7 @@ impl Trust {
                 self.phase = Phase::Following(refresh, what);
                 false
             }
-        }
+        })
     }
 
     fn advance(&mut self, refresh: Box<Refresh>, turn: &mut Turn<'_>) -> bool {

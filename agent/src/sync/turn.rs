@@ -40,8 +40,13 @@ impl Turn<'_> {
     /// Lists what the broker did not send; an event tells of the first time only.
     pub(super) fn absent(&mut self, what: &Published, times: u32) {
         let why = format!("the broker did not send it, asked {times} times; publish the repository again");
-        let noted = self.refusals.missing(name(what), why);
-        if let Some(refused) = noted.filter(|_| times <= 1) {
+        self.lacking(name(what), why, times <= 1);
+    }
+
+    /// Lists what is lacking until [`Refusals::came`] is told of it; an event tells of the first time only.
+    pub(super) fn lacking(&mut self, what: impl Into<String>, why: String, first: bool) {
+        let noted = self.refusals.missing(what, why);
+        if let Some(refused) = noted.filter(|_| first) {
             self.effects.push(Effect::Tell(EventKind::Refused(refused)));
         }
     }

@@ -3,48 +3,21 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use sanderling_protocol::{
-    reported::{DeploymentState, EventKind},
+    reported::{DeploymentState, EventKind, Handover},
     worker::Fault,
 };
 
 use super::{Active, Env, Lifecycle, Next, Verdict};
 use crate::sync::{
     Effect, SyncError,
-    plan::{DEPLOYMENTS, Plan, Slot},
+    plan::{DEPLOYMENTS, Plan},
     probation::Probation,
-    slots::{MOST_STARTS, Slots, Trial},
+    slots::Trial,
     turn::Turn,
 };
 
 impl Lifecycle {
-    /// Starts what is stored, at the start of the agent.
-    pub(in crate::sync) fn boot(&mut self, slots: Slots, turn: &mut Turn<'_>) {
-        self.slots = slots;
-        self.committed = self.slots.committed.take().and_then(|slot| restored(slot, turn));
-        self.slots.committed = self.committed.as_ref().map(|plan| plan.slot.clone());
-        if let Some(trial) = self.slots.trial.take() {
-            let starts = trial.starts;
-            if let Some(plan) = restored(trial.slot, turn) {
-                return self.boot_trial(plan, starts, turn);
-            }
-            self.store(turn);
-        }
-        self.start_committed(turn);
-    }
-
-    fn boot_trial(&mut self, plan: Arc<Plan>, starts: u32, turn: &mut Turn<'_>) {
-        let starts = starts.saturating_add(1);
-        if starts >= MOST_STARTS {
-            let why = format!("the agent was started {starts} times without its getting through probation");
-            self.reject(&plan, DeploymentState::RolledBack, why, turn);
-            return self.start_committed(turn);
-        }
-        self.slots.trial = Some(Trial { slot: plan.slot.clone(), starts });
-        self.store(turn);
-        self.start_active(plan, starts, turn);
-    }
-
-    fn start_committed(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn start_committed(&mut self, turn: &mut Turn<'_>) {
         if let Some(plan) = self.committed.clone() {
             self.start_active(plan, 0, turn);
         }
@@ -53,21 +26,48 @@ impl Lifecycle {
     /// Starts a plan in place of what runs, which is broken or not there.
     pub(super) fn start_active(&mut self, plan: Arc<Plan>, starts: u32, turn: &mut Turn<'_>) {
         let generation = self.new_generation();
+        self.replace(plan, generation, starts, turn);
+    }
+
+    /// Starts a plan and gives it the frames at once; what runs is stopped.
+    fn replace(&mut self, plan: Arc<Plan>, generation: u64, starts: u32, turn: &mut Turn<'_>) {
         turn.effect(Effect::Start { generation, plan: plan.clone() });
-        turn.effect(Effect::Route { generation: Some(generation) });
-        if let Some(old) = self.active.take() {
+        self.switch(
+            Active {
+                plan,
+                generation,
+                running: BTreeSet::new(),
+                starts,
+                probation: None,
+                handover: None,
+                damaged: false,
+            },
+            turn,
+        );
+    }
+
+    /// Frames go to `new` from now on; what runs is stopped.
+    fn switch(&mut self, new: Active, turn: &mut Turn<'_>) {
+        turn.effect(Effect::Route { generation: Some(new.generation) });
+        if let Some(old) = self.active.replace(new) {
             turn.effect(Effect::Stop { generation: old.generation });
         }
-        let active = Active { plan, generation, running: BTreeSet::new(), starts, probation: None };
-        self.active = Some(active);
         self.begin_probation(turn);
     }
 
     /// A dry start went well.
-    pub(in crate::sync) fn staged(&mut self, generation: u64, env: &mut Env<'_, '_>) -> Result<(), SyncError> {
+    pub(in crate::sync) fn staged(
+        &mut self,
+        generation: u64,
+        handover: Handover,
+        env: &mut Env<'_, '_>,
+    ) -> Result<(), SyncError> {
         match self.next.take() {
             Some(Next::Staging(plan, staged)) if staged == generation => {
-                self.begin_start(plan, env.turn);
+                match handover {
+                    Handover::MakeBeforeBreak => self.begin_start(plan, generation, env.turn),
+                    Handover::BreakBeforeMake { .. } => self.start_in_place(plan, generation, handover, env.turn),
+                }
                 Ok(())
             }
             other => {
@@ -87,8 +87,7 @@ impl Lifecycle {
     ) -> Result<(), SyncError> {
         match self.next.take() {
             Some(Next::Staging(plan, staged)) if staged == generation => {
-                self.reject(&plan, DeploymentState::Refused, format!("module {module}: {fault}"), env.turn);
-                self.collect(env.turn);
+                self.give_up(&plan, DeploymentState::Refused, format!("module {module}: {fault}"), env.turn);
                 Ok(())
             }
             other => {
@@ -99,8 +98,7 @@ impl Lifecycle {
     }
 
     /// Starts a plan beside what runs.
-    pub(super) fn begin_start(&mut self, plan: Arc<Plan>, turn: &mut Turn<'_>) {
-        let generation = self.new_generation();
+    fn begin_start(&mut self, plan: Arc<Plan>, generation: u64, turn: &mut Turn<'_>) {
         if !self.is_committed(&plan) {
             self.slots.trial = Some(Trial { slot: plan.slot.clone(), starts: 1 });
             self.store(turn);
@@ -110,20 +108,58 @@ impl Lifecycle {
         self.switch_if_running(turn);
     }
 
-    /// The blobs of a generation turned out damaged when they were opened: they are pulled again.
+    /// Starts a plan in the place of what runs, since there is no room for both.
+    fn start_in_place(&mut self, plan: Arc<Plan>, generation: u64, handover: Handover, turn: &mut Turn<'_>) {
+        let starts = self.store_switch(&plan, turn);
+        let handover = self.active.is_some().then_some(handover);
+        self.replace(plan, generation, starts, turn);
+        self.handed_over(handover, turn);
+    }
+
+    /// Stores that this plan is to run; gives how often it was started on trial, 0 if it is committed.
+    fn store_switch(&mut self, plan: &Arc<Plan>, turn: &mut Turn<'_>) -> u32 {
+        let starts = u32::from(!self.is_committed(plan));
+        let before = self.slots.clone();
+        self.slots.trial = (starts > 0).then(|| Trial { slot: plan.slot.clone(), starts });
+        if starts == 0 {
+            // Modules that were withdrawn from it may be released again.
+            self.slots.committed = Some(plan.slot.clone());
+            self.committed = Some(plan.clone());
+        }
+        if self.slots != before {
+            self.store(turn);
+        }
+        starts
+    }
+
+    /// Notes how what is active now took the place of another, and tells the fleet.
+    fn handed_over(&mut self, handover: Option<Handover>, turn: &mut Turn<'_>) {
+        let Some(active) = &mut self.active else { return };
+        active.handover = handover.clone();
+        if let Some(handover) = handover {
+            let slot = &active.plan.slot;
+            let (deployment, digest) = (slot.name.clone(), slot.digest);
+            turn.effect(Effect::Tell(EventKind::Switched { deployment, digest, handover }));
+        }
+    }
+
+    /// The blobs of a generation turned out damaged when they were opened: they are pulled again. What is committed takes the
+    /// place of what is on probation meanwhile, since nothing else runs.
     pub(in crate::sync) fn damaged(&mut self, generation: u64, env: &mut Env<'_, '_>) -> Result<(), SyncError> {
-        if let Some(active) = self.active.as_ref().filter(|active| active.generation == generation) {
-            let plan = active.plan.clone();
-            self.drop_next(env);
-            self.fetch(plan, env);
+        if let Some(active) = self.active.as_mut().filter(|active| active.generation == generation) {
+            active.damaged = true;
+            if active.starts > 0 && self.committed.is_some() {
+                self.leave_trial(env.turn);
+                self.consider(env);
+            }
             return Ok(());
         }
         match self.next.take() {
-            Some(Next::Staging(plan, staged)) if staged == generation => self.fetch(plan, env),
+            Some(Next::Staging(plan, staged)) if staged == generation => self.fetch_again(plan, env.turn),
             Some(Next::Starting { plan, generation: started, .. }) if started == generation => {
                 env.turn.effect(Effect::Stop { generation });
                 self.restore_trial(env.turn);
-                self.fetch(plan, env);
+                self.fetch_again(plan, env.turn);
             }
             other => {
                 self.next = other;
@@ -140,14 +176,15 @@ impl Lifecycle {
         module: &str,
         turn: &mut Turn<'_>,
     ) -> Result<(), SyncError> {
-        if let Some(Next::Starting { generation: starting, running, .. }) = &mut self.next
+        if let Some(Next::Starting { plan, generation: starting, running }) = &mut self.next
             && *starting == generation
+            && plan.has_module(module)
         {
             running.insert(module.to_owned());
             self.switch_if_running(turn);
             return Ok(());
         }
-        match self.active.as_mut().filter(|active| active.generation == generation) {
+        match self.active.as_mut().filter(|active| active.generation == generation && active.plan.has_module(module)) {
             Some(active) => {
                 active.running.insert(module.to_owned());
                 self.begin_probation(turn);
@@ -167,17 +204,13 @@ impl Lifecycle {
                 return;
             }
         };
-        turn.effect(Effect::Route { generation: Some(generation) });
-        let committed = self.is_committed(&plan);
-        if committed && self.slots.trial.take().is_some() {
-            self.store(turn);
-        }
-        if let Some(old) = self.active.take() {
-            turn.effect(Effect::Stop { generation: old.generation });
-        }
-        let starts = if committed { 0 } else { 1 };
-        self.active = Some(Active { plan, generation, running, starts, probation: None });
-        self.begin_probation(turn);
+        let handover = self.active.is_some().then_some(Handover::MakeBeforeBreak);
+        let starts = self.store_switch(&plan, turn);
+        self.switch(
+            Active { plan, generation, running, starts, probation: None, handover: None, damaged: false },
+            turn,
+        );
+        self.handed_over(handover, turn);
     }
 
     fn begin_probation(&mut self, turn: &mut Turn<'_>) {
@@ -200,12 +233,7 @@ impl Lifecycle {
             Some(Next::Starting { plan, generation: starting, .. }) if starting == generation => {
                 turn.effect(Effect::Stop { generation });
                 self.restore_trial(turn);
-                if self.is_committed(&plan) {
-                    self.verdict = Some(Verdict { state: DeploymentState::Refused, why: why() });
-                } else {
-                    self.reject(&plan, DeploymentState::RolledBack, why(), turn);
-                    self.collect(turn);
-                }
+                self.give_up(&plan, DeploymentState::RolledBack, why(), turn);
                 return Ok(());
             }
             other => self.next = other,
@@ -220,6 +248,17 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// A plan failed before it got a frame; what runs goes on. What is committed has proved itself before and is not rejected.
+    fn give_up(&mut self, plan: &Plan, state: DeploymentState, why: String, turn: &mut Turn<'_>) {
+        if self.is_committed(plan) {
+            self.look_again_later(format!("{DEPLOYMENTS}{}", plan.slot.name), why.clone(), turn);
+            self.verdict = Some(Verdict { state: DeploymentState::Refused, why });
+        } else {
+            self.reject(plan, state, why, turn);
+            self.collect(turn);
+        }
+    }
+
     fn roll_back(&mut self, plan: &Plan, why: String, turn: &mut Turn<'_>) {
         if self.slots.trial.as_ref().is_some_and(|trial| trial.slot == plan.slot) {
             self.slots.trial = None;
@@ -227,9 +266,8 @@ impl Lifecycle {
         self.reject(plan, DeploymentState::RolledBack, why, turn);
         if self.committed.is_some() {
             self.start_committed(turn);
-        } else if let Some(old) = self.active.take() {
-            turn.effect(Effect::Route { generation: None });
-            turn.effect(Effect::Stop { generation: old.generation });
+        } else {
+            self.stop_active(turn);
         }
         self.collect(turn);
     }
@@ -244,9 +282,11 @@ impl Lifecycle {
         let Some(active) = self.active.as_mut().filter(|active| active.generation == generation) else {
             return Err(SyncError::Generation { what: "counted", generation });
         };
+        let Some(probation) = &active.probation else {
+            return Err(SyncError::Generation { what: "counted", generation });
+        };
         let on_trial = self.slots.trial.as_ref().is_some_and(|trial| trial.slot == active.plan.slot);
-        let passed = active.probation.as_ref().is_some_and(|probation| probation.is_passed(turn.now.ms, frames));
-        if !(on_trial && passed) {
+        if !(on_trial && probation.is_passed(turn.now.ms, frames)) {
             return Ok(());
         }
         active.probation = None;
@@ -254,6 +294,7 @@ impl Lifecycle {
         self.committed = Some(active.plan.clone());
         let (deployment, digest) = (active.plan.slot.name.clone(), active.plan.slot.digest);
         self.slots.commit();
+        self.again.forget();
         self.store(turn);
         turn.effect(Effect::Tell(EventKind::Committed { deployment, digest }));
         self.collect(turn);
@@ -268,21 +309,11 @@ impl Lifecycle {
     }
 
     pub(in crate::sync) fn wake_at(&self) -> Option<u64> {
-        Some(self.active.as_ref()?.probation.as_ref()?.wake_at())
+        let probation = self.active.as_ref().and_then(|active| active.probation.as_ref());
+        probation.map(Probation::wake_at).into_iter().chain(self.again_at()).min()
     }
 }
 
 fn all_run(plan: &Plan, running: &BTreeSet<String>) -> bool {
     plan.deployment.modules.iter().all(|module| running.contains(&module.name))
-}
-
-fn restored(slot: Slot, turn: &mut Turn<'_>) -> Option<Arc<Plan>> {
-    let (what, digest) = (format!("{DEPLOYMENTS}{}", slot.name), slot.digest);
-    match Plan::restore(slot) {
-        Ok(plan) => Some(Arc::new(plan)),
-        Err(cause) => {
-            turn.refuse(what, Some(digest), cause);
-            None
-        }
-    }
 }

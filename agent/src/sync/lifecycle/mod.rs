@@ -3,18 +3,29 @@
 //!
 //! ```text
 //! desired -> document -> fetching -> staging -> starting -> (switch) probation -> committed
-//!               |           |           |          |            |
-//!               +- refused -+- refused -+          +------------+-> rolled back: the committed one runs on, or again
+//!               |         |    ^        |          |            |
+//!               |       short -+        |          +------------+-> rolled back: the committed one runs on, or again
+//!               +- refused -+-----------+
 //! ```
 //!
 //! Invariants: what is committed runs, or is being started, unless something on probation runs in its place; a slot is
 //! stored before what follows from it happens; nothing is started whose blobs were not hashed as a whole; what was
-//! rejected is not tried again before its document or an artifact changes.
+//! rejected is not tried again before its document or an artifact changes; what a slot or a running generation needs is never
+//! collected.
+//!
+//! The switch makes the new one before it breaks the old one: it is started and ready before frames go to it and the old one stops.
+//! Where there is no room for both, the old one is stopped first; which of the two it is, the answer to the dry start says.
 //!
 //! A device that stops in probation starts the same deployment once more; at the third start without a commit it falls back.
+//!
+//! Failure modes: a deployment that the disk has no room for waits for it (`admission`). Blobs that turn out damaged when
+//! they are opened are pulled again beside whatever else is pulled, and the deployment is started again when they are there.
 
+mod admission;
+mod boot;
 mod generations;
 mod report;
+mod revocation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +34,7 @@ use std::{
 
 use sanderling_protocol::{
     digest::Digest,
-    reported::{DeploymentState, EventKind, Progress},
+    reported::{DeploymentState, EventKind, Handover, Progress},
     tuf::Trusted,
 };
 
@@ -35,6 +46,8 @@ use super::{
     slots::{Rejected, Slots, Trial},
     turn::Turn,
 };
+
+use admission::Again;
 
 /// What a decision about deployments may look at and touch.
 pub(in crate::sync) struct Env<'a, 't> {
@@ -53,14 +66,25 @@ struct Active {
     /// How often it was started on trial; 0 once it is committed.
     starts: u32,
     probation: Option<Probation>,
+    /// How it took the place of another, where it did.
+    handover: Option<Handover>,
+    /// Its blobs turned out damaged: they are pulled again, and it is started then.
+    damaged: bool,
 }
 
 #[derive(Debug)]
 enum Next {
+    /// The document is pulled.
     Document(Digest),
+    /// The store reads the document.
     Reading(Digest),
+    /// The blobs are pulled.
     Fetching(Arc<Plan>),
+    /// There is no room for the blobs; it is looked again.
+    Short(Arc<Plan>),
+    /// A dry start is made under this number.
     Staging(Arc<Plan>, u64),
+    /// It is started beside what runs.
     Starting { plan: Arc<Plan>, generation: u64, running: BTreeSet<String> },
 }
 
@@ -82,22 +106,27 @@ pub(in crate::sync) struct Lifecycle {
     document: Option<(Digest, Vec<u8>)>,
     progress: Option<Progress>,
     generation: u64,
+    again: Again,
+    /// What earlier runs left behind was collected.
+    swept: bool,
 }
 
 impl Lifecycle {
     /// This is what the device should run, by metadata that was just refreshed.
     pub(in crate::sync) fn decide(&mut self, desired: Option<Desired>, env: &mut Env<'_, '_>) {
+        self.withdraw(env);
         let Some(desired) = desired else { return self.revoke(env) };
         if self.desired.as_ref().is_none_or(|before| before.digest != desired.digest) {
             env.pull.reset_progress();
             self.progress = None;
+            self.again.forget();
         }
         self.desired = Some(desired);
         self.consider(env);
     }
 
     fn consider(&mut self, env: &mut Env<'_, '_>) {
-        let Some(desired) = self.desired.clone().filter(|_| !self.is_repairing()) else { return };
+        let Some(desired) = self.desired.clone() else { return };
         if let Err(cause) = check_length(&desired) {
             return self.refuse(&desired, cause.to_string(), env);
         }
@@ -105,7 +134,10 @@ impl Lifecycle {
             let awaited =
                 matches!(self.next, Some(Next::Document(digest) | Next::Reading(digest)) if digest == desired.digest);
             if !awaited {
-                self.fetch_document(&desired, env);
+                self.drop_next(env);
+                self.verdict = None;
+                self.document = None;
+                self.next = Some(Next::Document(desired.digest));
             }
             return;
         };
@@ -113,14 +145,6 @@ impl Lifecycle {
             Ok(plan) => self.adopt(Arc::new(plan), env),
             Err(cause) => self.refuse(&desired, cause.to_string(), env),
         }
-    }
-
-    fn fetch_document(&mut self, desired: &Desired, env: &mut Env<'_, '_>) {
-        self.drop_next(env);
-        self.verdict = None;
-        self.document = None;
-        self.next = Some(Next::Document(desired.digest));
-        env.pull.start(BTreeMap::from([(desired.digest, desired.length)]), env.turn);
     }
 
     /// The document, if it was fetched before.
@@ -141,72 +165,74 @@ impl Lifecycle {
             self.verdict = Some(Verdict { state, why: rejected.why.clone() });
             return self.drop_next(env);
         }
-        self.verdict = None;
-        if self.next_plan().is_some_and(|next| next.identity == plan.identity) {
-            return;
-        }
-        self.drop_next(env);
-        if self.active.as_ref().is_some_and(|active| active.plan.identity == plan.identity) {
-            return;
-        }
-        if self.is_committed(&plan) {
-            return self.begin_start(plan, env.turn);
-        }
-        self.fetch(plan, env);
-    }
-
-    fn fetch(&mut self, plan: Arc<Plan>, env: &mut Env<'_, '_>) {
-        let blobs = plan.blobs();
-        self.next = Some(Next::Fetching(plan));
-        self.collect(env.turn);
-        env.pull.start(blobs, env.turn);
-    }
-
-    /// The store said what it holds: that much is still needed, and that much is free.
-    pub(in crate::sync) fn admit(&mut self, needed: u64, free: u64, env: &mut Env<'_, '_>) {
-        let kept = env.reserve_bytes;
-        if !self.is_repairing()
-            && matches!(self.next, Some(Next::Fetching(_)))
-            && needed > 0
-            && needed.saturating_add(kept) > free
-        {
-            let why = format!(
-                "it needs {needed} bytes more, {free} are free and {kept} of these are kept in reserve; free space on the disk of the state directory"
-            );
-            if let Some(desired) = self.desired.clone() {
-                self.refuse(&desired, why, env);
+        match &self.next {
+            Some(Next::Short(short)) if short.identity == plan.identity => return self.fetch(plan, env.turn),
+            _ if self.next_plan().is_some_and(|next| next.identity == plan.identity) => {
+                self.verdict = None;
+                return;
             }
+            _ => {}
+        }
+        self.verdict = None;
+        self.drop_next(env);
+        let runs = |active: &Active| active.plan.identity == plan.identity && active.plan.is_whole();
+        if self.active.as_ref().is_some_and(runs) {
+            self.sweep(env);
+        } else if self.is_committed(&plan) {
+            self.stage(plan, env.turn);
+        } else {
+            self.fetch(plan, env.turn);
         }
     }
 
-    /// Goes on where the pull allows it.
-    pub(in crate::sync) fn pulled(&mut self, env: &mut Env<'_, '_>) {
-        if !env.pull.is_done() {
-            return;
+    fn fetch(&mut self, plan: Arc<Plan>, turn: &mut Turn<'_>) {
+        self.next = Some(Next::Fetching(plan));
+        self.collect(turn);
+    }
+
+    /// Wants the blobs that are needed now, and no others.
+    pub(in crate::sync) fn want(&self, env: &mut Env<'_, '_>) {
+        let mut blobs = BTreeMap::new();
+        match (&self.next, &self.desired) {
+            (Some(Next::Document(digest)), Some(desired)) => drop(blobs.insert(*digest, desired.length)),
+            (Some(Next::Fetching(plan)), _) => blobs = plan.blobs(),
+            _ => {}
+        }
+        if let Some(active) = self.active.as_ref().filter(|active| active.damaged) {
+            blobs.extend(active.plan.blobs());
+        }
+        env.pull.want(blobs, env.turn);
+    }
+
+    /// Goes on where the pull allows it; says whether it did.
+    pub(in crate::sync) fn pulled(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let mended = self.active.as_ref().filter(|active| active.damaged);
+        if let Some(active) = mended.filter(|active| env.pull.holds(active.plan.blobs().keys())) {
+            let (plan, starts) = (active.plan.clone(), active.starts);
+            self.start_active(plan, starts, env.turn);
+            return true;
         }
         match self.next.take() {
-            Some(Next::Document(digest)) => {
-                env.pull.stop();
+            Some(Next::Document(digest)) if env.pull.holds([&digest]) => {
                 env.turn.effect(Effect::ReadDocument { digest });
                 self.next = Some(Next::Reading(digest));
+                true
             }
-            Some(Next::Fetching(plan)) => {
-                self.progress = Some(env.pull.progress());
-                env.pull.stop();
-                self.fetched(plan, env);
+            Some(Next::Fetching(plan)) if env.pull.holds(plan.blobs().keys()) => {
+                self.progress = Some(env.pull.progress(&plan.blobs()));
+                self.stage(plan, env.turn);
+                true
             }
-            other => self.next = other,
+            other => {
+                self.next = other;
+                false
+            }
         }
     }
 
-    fn fetched(&mut self, plan: Arc<Plan>, env: &mut Env<'_, '_>) {
-        let repaired = self.active.as_ref().filter(|active| active.plan.identity == plan.identity);
-        if let Some(starts) = repaired.map(|active| active.starts) {
-            self.start_active(plan, starts, env.turn);
-            return self.consider(env);
-        }
+    fn stage(&mut self, plan: Arc<Plan>, turn: &mut Turn<'_>) {
         let generation = self.new_generation();
-        env.turn.effect(Effect::Stage { generation, plan: plan.clone() });
+        turn.effect(Effect::Stage { generation, plan: plan.clone() });
         self.next = Some(Next::Staging(plan, generation));
     }
 
@@ -217,52 +243,31 @@ impl Lifecycle {
         content: Result<Vec<u8>, BlobFault>,
         env: &mut Env<'_, '_>,
     ) -> Result<(), SyncError> {
-        let awaited = matches!(self.next, Some(Next::Reading(awaited)) if awaited == digest);
-        let Some(desired) = self.desired.clone().filter(|_| awaited) else {
+        if !matches!(self.next, Some(Next::Reading(awaited)) if awaited == digest) {
             return Err(SyncError::NotAsked { what: "a document that was read", digest });
-        };
+        }
         self.next = None;
         match content {
-            Ok(content) => {
+            Ok(content) if Digest::of(&content) == digest => {
                 self.document = Some((digest, content));
                 self.consider(env);
             }
-            Err(fault) => self.refuse(&desired, fault.to_string(), env),
+            Ok(_) => self.look_again_later(format!("blob/{digest}"), "its content changed on disk".into(), env.turn),
+            Err(fault) => self.look_again_later(format!("blob/{digest}"), fault.to_string(), env.turn),
         }
         Ok(())
     }
 
-    /// No deployment is meant for this device any more.
-    fn revoke(&mut self, env: &mut Env<'_, '_>) {
-        self.desired = None;
-        self.verdict = None;
-        self.progress = None;
-        self.drop_next(env);
-        self.document = None;
-        if self.committed.is_none() && self.active.is_none() && self.slots.trial.is_none() {
-            return;
-        }
-        self.committed = None;
-        self.slots.trial = None;
-        self.slots.previous = self.slots.committed.take().or(self.slots.previous.take());
-        self.store(env.turn);
-        if let Some(old) = self.active.take() {
-            env.turn.effect(Effect::Route { generation: None });
-            env.turn.effect(Effect::Stop { generation: old.generation });
-        }
-        self.collect(env.turn);
-    }
-
     /// Gives up what is under way; what runs is not touched.
     fn drop_next(&mut self, env: &mut Env<'_, '_>) {
+        self.again.forget();
         match self.next.take() {
-            Some(Next::Document(_) | Next::Reading(_) | Next::Fetching(_)) => env.pull.stop(),
             Some(Next::Staging(_, generation)) => env.turn.effect(Effect::Stop { generation }),
             Some(Next::Starting { generation, .. }) => {
                 env.turn.effect(Effect::Stop { generation });
                 self.restore_trial(env.turn);
             }
-            None => {}
+            Some(Next::Document(_) | Next::Reading(_) | Next::Fetching(_) | Next::Short(_)) | None => {}
         }
     }
 
@@ -280,6 +285,7 @@ impl Lifecycle {
         self.drop_next(env);
         env.turn.refuse(format!("{DEPLOYMENTS}{}", desired.name), Some(desired.digest), &why);
         self.verdict = Some(Verdict { state: DeploymentState::Refused, why });
+        self.sweep(env);
     }
 
     /// Remembers that a plan failed, and says so.
@@ -301,30 +307,37 @@ impl Lifecycle {
         turn.effect(Effect::PersistSlots(Box::new(self.slots.clone())));
     }
 
+    /// Has everything removed that nothing needs any more.
     fn collect(&self, turn: &mut Turn<'_>) {
+        turn.effect(Effect::Collect { keep: self.needed() });
+    }
+
+    /// Collects what earlier runs left behind, once it is known what is needed.
+    fn sweep(&mut self, env: &mut Env<'_, '_>) {
+        if !std::mem::replace(&mut self.swept, true) {
+            self.collect(env.turn);
+        }
+    }
+
+    /// The blobs of what is committed, was before, runs, and is under way, the document among them.
+    fn needed(&self) -> BTreeSet<Digest> {
         let next = self.next_plan().into_iter().flat_map(|plan| plan.blobs().into_keys());
         let active = self.active.iter().flat_map(|active| active.plan.blobs().into_keys());
-        let keep: BTreeSet<Digest> = self.slots.blobs().chain(next).chain(active).collect();
-        turn.effect(Effect::Collect { keep });
+        let document = self.desired.iter().filter(|_| self.next.is_some()).map(|desired| desired.digest);
+        self.slots.blobs().chain(next).chain(active).chain(document).collect()
     }
 
     fn next_plan(&self) -> Option<&Arc<Plan>> {
         match self.next.as_ref()? {
             Next::Document(_) | Next::Reading(_) => None,
-            Next::Fetching(plan) | Next::Staging(plan, _) | Next::Starting { plan, .. } => Some(plan),
+            Next::Fetching(plan) | Next::Short(plan) | Next::Staging(plan, _) | Next::Starting { plan, .. } => {
+                Some(plan)
+            }
         }
     }
 
     fn is_committed(&self, plan: &Plan) -> bool {
         self.committed.as_ref().is_some_and(|committed| committed.identity == plan.identity)
-    }
-
-    /// Whether damaged blobs of what should run are pulled again. That comes before anything else.
-    fn is_repairing(&self) -> bool {
-        match (&self.next, &self.active) {
-            (Some(Next::Fetching(plan)), Some(active)) => plan.identity == active.plan.identity,
-            _ => false,
-        }
     }
 
     fn new_generation(&mut self) -> u64 {

@@ -18,14 +18,22 @@ impl Lifecycle {
             (None, Some(active)) => (&active.plan.slot.name, active.plan.slot.version, active.plan.slot.digest),
             (None, None) => return None,
         };
-        let fetching = matches!(self.next, Some(Next::Fetching(_)));
+        let fetching = match &self.next {
+            Some(Next::Fetching(plan)) => Some(pull.progress(&plan.blobs())),
+            _ => None,
+        };
         Some(DeploymentReport {
             name: name.clone(),
             version,
             digest,
             state: self.state(),
-            progress: if fetching { Some(pull.progress()) } else { self.progress },
+            progress: fetching.or(self.progress),
             why: self.verdict.as_ref().filter(|_| self.desired.is_some()).map(|verdict| verdict.why.clone()),
+            handover: self
+                .active
+                .as_ref()
+                .filter(|active| active.plan.slot.digest == digest)
+                .and_then(|active| active.handover.clone()),
         })
     }
 
@@ -34,8 +42,10 @@ impl Lifecycle {
             (Some(verdict), ..) if self.desired.is_some() => verdict.state,
             (_, Some(Next::Document(_) | Next::Reading(_) | Next::Fetching(_)), _) => DeploymentState::Fetching,
             (_, Some(Next::Staging(..) | Next::Starting { .. }), _) => DeploymentState::Staging,
+            (_, None, Some(active)) if active.damaged => DeploymentState::Fetching,
             (_, None, Some(active)) if active.starts > 0 => DeploymentState::Probation,
             (_, None, Some(_)) => DeploymentState::Active,
+            (_, Some(Next::Short(_)), _) => DeploymentState::Refused,
             (_, None, None) => DeploymentState::Fetching,
         }
     }

@@ -2,7 +2,7 @@
 
 use sanderling_protocol::{
     digest::Digest,
-    reported::{DeploymentState, EventKind},
+    reported::{DeploymentState, EventKind, Handover},
     topics::Published,
 };
 use serde_json::json;
@@ -79,6 +79,95 @@ fn the_new_one_runs_before_the_old_one_stops() {
     assert_eq!(device.disk.blobs.len(), 2, "the blobs of both are kept, those of the documents are not");
 }
 
+/// What is told of a switch to `b`, and reported.
+fn switched(device: &Device) -> (Vec<Handover>, Option<Handover>) {
+    let told = device.told.iter().filter_map(|told| match told {
+        EventKind::Switched { deployment, handover, .. } if deployment == "b" => Some(handover.clone()),
+        _ => None,
+    });
+    (told.collect(), device.report().deployment.and_then(|deployment| deployment.handover))
+}
+
+fn no_room() -> Handover {
+    Handover::BreakBeforeMake { why: "no room".into() }
+}
+
+#[test]
+fn a_switch_is_told_and_reported_in_its_order() {
+    for handover in [Handover::MakeBeforeBreak, no_room()] {
+        let (mut device, repository) = committed();
+        assert_eq!(
+            device.report().deployment.and_then(|deployment| deployment.handover),
+            None,
+            "nothing ran before it"
+        );
+        device.handover = handover.clone();
+        device.publish(&repository);
+        assert_eq!((device.runs(), device.generations.len()), (Some("b"), 1));
+        assert_eq!(switched(&device), (vec![handover.clone()], Some(handover.clone())));
+        device.pass(11_000);
+        assert_eq!((device.committed(), switched(&device).1), (Some("b"), Some(handover)));
+        let mut device = device.reboot(&repository);
+        device.up();
+        assert_eq!(switched(&device), (vec![], None));
+    }
+}
+
+#[test]
+fn without_room_for_both_the_old_one_is_stopped_before_the_new_one_runs() {
+    let (mut device, repository) = committed();
+    device.handover = no_room();
+    behave(&mut device, Behaviour::FailsStart);
+    let old = device.routed;
+    for (what, payload) in &repository.retained {
+        device.retain(what.clone(), payload.clone());
+    }
+    while device.step() && device.routed == old {}
+    assert_ne!(device.routed, old, "frames go to the new one, and wait there");
+    assert_eq!(
+        device.disk.slots.trial.as_ref().map(|trial| trial.slot.name.as_str()),
+        Some("b"),
+        "it is on disk by then"
+    );
+    device.run();
+    assert_eq!(
+        (device.runs(), device.committed()),
+        (Some("a"), Some("a")),
+        "and it fails, so the old one is taken back"
+    );
+    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!((device.disk.slots.trial.as_ref(), device.generations.len()), (None, 1));
+}
+
+#[test]
+fn going_back_to_what_is_committed_needs_no_room_for_both() {
+    let (mut device, mut repository) = committed();
+    device.handover = no_room();
+    device.publish(&repository);
+    assert_eq!((device.runs(), state(&device)), (Some("b"), Some(DeploymentState::Probation)));
+    repository.deploy("a", A);
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.disk.slots.trial.as_ref(), device.disk.slots.rejected.len()), (None, 0));
+}
+
+#[test]
+fn what_is_committed_is_not_rejected_where_it_does_not_load_again() {
+    let (mut device, mut repository) = committed();
+    device.publish(&repository);
+    device.behaviours.insert(Digest::of(&content(1, 300_000)), Behaviour::FailsDryStart);
+    repository.deploy("a", A);
+    repository.publish();
+    device.publish(&repository);
+    assert_eq!(
+        (device.runs(), state(&device)),
+        (Some("b"), Some(DeploymentState::Refused)),
+        "b, on probation, runs on"
+    );
+    assert_eq!(device.disk.slots.rejected, []);
+}
+
 #[test]
 fn a_fault_in_probation_takes_the_old_one_back_and_is_remembered() {
     let (mut device, mut repository) = committed();
@@ -96,7 +185,7 @@ fn a_fault_in_probation_takes_the_old_one_back_and_is_remembered() {
     assert_eq!(device.generations.len(), generations.len());
     assert_eq!(state(&device), Some(DeploymentState::RolledBack), "the same is not tried again");
     let mut device = device.reboot(&repository);
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.runs(), device.committed()), (Some("a"), Some("a")));
     device.up();
     assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::RolledBack)));
     device.behaviours.clear();

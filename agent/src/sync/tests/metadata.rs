@@ -1,12 +1,17 @@
 //! What is trusted, and what is refused.
 
-use sanderling_protocol::{blob, digest::Digest, reported::EventKind, topics::Published};
+use sanderling_protocol::{
+    blob,
+    digest::Digest,
+    reported::{EventKind, Handover},
+    topics::Published,
+};
 
 use super::{
     repository::{Repository, content, meta},
     world::{Device, EXPIRES, START},
 };
-use crate::sync::{Effect, Event, Message, SyncError};
+use crate::sync::{Capacity, Effect, Event, Message, SyncError};
 
 fn repository() -> Repository {
     let mut repository = Repository::new();
@@ -21,7 +26,7 @@ fn asks_for_the_next_root_before_the_timestamp() {
     let repository = repository();
     let mut device = Device::new(&repository);
     device.broker.clear();
-    let effects = device.sync.handle(Event::LinkUp, device.now).unwrap();
+    let effects = device.sync.handle(Event::LinkUp(Capacity::default()), device.now).unwrap();
     assert_eq!(effects, [Effect::Subscribe(vec![meta(2, "root"), Published::Timestamp])]);
 }
 
@@ -186,12 +191,12 @@ fn a_message_that_was_not_asked_for_changes_nothing() {
     assert_eq!(device.report(), before);
     let digest = Digest::of(b"x");
     for answer in [
-        Event::Surveyed { held: vec![], free: 0 },
+        Event::Surveyed { number: 99, held: vec![], taken: 0, free: 0 },
         Event::Begun { digest, missing: Ok(vec![0]) },
         Event::Wrote { blob: digest, index: 0, chunk: digest, result: Ok(()) },
         Event::Finished { digest, result: Ok(()) },
         Event::Document { digest, content: Ok(vec![]) },
-        Event::Staged { generation: 99 },
+        Event::Staged { generation: 99, handover: Handover::MakeBeforeBreak },
         Event::Damaged { generation: 99 },
         Event::Running { generation: 99, module: "m".into() },
         Event::Counted { generation: 99, frames: vec![] },

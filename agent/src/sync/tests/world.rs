@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sanderling_protocol::{
     blob::BlobIndex,
     digest::Digest,
-    reported::EventKind,
+    reported::{EventKind, Handover},
     topics::Published,
     tuf::Trusted,
     worker::{Fault, FaultCode},
@@ -17,7 +17,7 @@ use sanderling_protocol::{
 
 use super::repository::Repository;
 use crate::sync::{
-    Backoff, BlobFault, Config, Effect, Event, Limits, Message, Now, Plan, Report, Slots, Sync, SyncError,
+    Backoff, BlobFault, Capacity, Config, Effect, Event, Limits, Message, Now, Plan, Report, Slots, Sync, SyncError,
 };
 
 /// The time at which all tests begin, Unix seconds.
@@ -60,6 +60,8 @@ pub(super) struct Device {
     pub(super) told: Vec<EventKind>,
     pub(super) behaviours: BTreeMap<Digest, Behaviour>,
     pub(super) frames_come: bool,
+    /// In which order a deployment can take the place of another here.
+    pub(super) handover: Handover,
     /// Every chunk that was delivered.
     pub(super) pulled: Vec<Digest>,
     pub(super) errors: Vec<SyncError>,
@@ -103,6 +105,7 @@ impl Device {
             told: Vec::new(),
             behaviours,
             frames_come: true,
+            handover: Handover::MakeBeforeBreak,
             pulled: Vec::new(),
             errors: Vec::new(),
             floors: [0; 3],
@@ -118,7 +121,7 @@ impl Device {
 
     pub(super) fn up(&mut self) {
         self.link = true;
-        self.handle(Event::LinkUp);
+        self.handle(Event::LinkUp(Capacity::default()));
     }
 
     pub(super) fn down(&mut self) {
@@ -217,9 +220,9 @@ impl Device {
             }),
             Effect::PersistTrust(files) => self.disk.trust = files.into_iter().collect(),
             Effect::PersistSlots(slots) => self.disk.slots = *slots,
-            Effect::Survey { blobs } => {
+            Effect::Survey { number, blobs } => {
                 let held = blobs.into_iter().filter(|digest| self.disk.blobs.contains_key(digest)).collect();
-                self.events.push_back(Event::Surveyed { held, free: self.free });
+                self.events.push_back(Event::Surveyed { number, held, taken: 0, free: self.free });
             }
             Effect::Begin { digest, index } => self.begin(digest, index),
             Effect::Write { blob, index, chunk, content } => {
@@ -266,7 +269,7 @@ impl Device {
                 } else if self.behaves(&plan, Behaviour::FailsDryStart) {
                     Event::StageFailed { generation, module: "m".into(), fault: fault() }
                 } else {
-                    Event::Staged { generation }
+                    Event::Staged { generation, handover: self.handover.clone() }
                 };
                 self.events.push_back(event);
             }
@@ -292,6 +295,11 @@ impl Device {
                 let faulty = routed.is_some_and(|(plan, _)| self.behaves(plan, Behaviour::FaultsOnFrames));
                 if let Some(generation) = generation.filter(|_| faulty && self.frames_come) {
                     self.events.push_back(Event::Faulted { generation, module: "m".into(), fault: fault() });
+                }
+            }
+            Effect::Withdraw { generation, modules } => {
+                if let Some((plan, _)) = self.generations.get_mut(&generation) {
+                    *plan = Arc::new(plan.without(&modules));
                 }
             }
             Effect::Stop { generation } => {
