@@ -8,6 +8,7 @@ mod clock;
 mod confine;
 mod control;
 mod outbound;
+mod pages;
 mod serve;
 mod shared;
 

@@ -23,6 +23,7 @@ use crate::{
     confine::{self, ConfineError},
     control::Control,
     outbound::Outbound,
+    pages,
     shared::{self, Handed, Ring, SharedError},
 };
 
@@ -94,6 +95,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     let out = Outbound::new(socket);
     match load(start, blobs, &ring, &out)? {
         Ok(guest) => {
+            pages::give_back();
             out.say(&FromWorker::Ready(ready(&guest, unconfined)));
             out.flush()?;
             Worker { control, ring, out, guest, clock: SystemClock, looked_ns: 0 }.run()
