@@ -1,73 +1,80 @@
 //! Files that are there as a whole or not at all.
 //!
 //! Invariant: after [`write()`] returns, a power cut leaves the new content; before it returns, the old or the new, never a
-//! mixture: the bytes go to a temporary file beside, are synced, renamed, and the directory is synced.
-//! Failure modes: an error leaves the old file; a temporary file that a power cut left is overwritten by the next write.
+//! mixture: the bytes go to a temporary file beside, are synced, renamed, and the folder is synced.
+//! Failure modes: an error leaves the old file, or the new one where only the last sync failed; a temporary file that a power
+//! cut left is overwritten by the next write.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
 };
 
-/// Writes a file with this content and these permissions.
+use crate::store::disk::{Access, Disk, parent};
+
+/// Writes a file with this content, for this user alone.
 ///
 /// # Errors
-/// What the system says: no space, no permission, no such directory.
-pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// What the system says: no space, no permission, no such folder.
+pub fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary(path)?;
-    let written = write_synced(&temporary, bytes, mode).and_then(|()| rename(&temporary, path));
+    let written = write_synced(disk, &temporary, bytes).and_then(|()| rename(disk, &temporary, path));
     if written.is_err() {
         // The write's error is the one that tells; a file that stays is overwritten next time.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk.remove(&temporary);
     }
     written
 }
 
-/// Renames a file whose content is synced, and syncs the directory.
+/// Renames a file whose content is synced, and syncs the folder.
 ///
 /// # Errors
 /// What the system says.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_parent(to)
+pub fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    disk.rename(from, to)?;
+    disk.sync_folder(&parent(to))
 }
 
-/// Syncs the directory that a file is in, so that its name survives a power cut.
+/// The name under which a file is made before it gets its own.
 ///
 /// # Errors
-/// What the system says.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
-}
-
-fn temporary(path: &Path) -> io::Result<PathBuf> {
+/// [`io::ErrorKind::InvalidInput`] where the path has no file name.
+pub fn temporary(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary = std::ffi::OsString::from(".");
+    let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(".tmp");
     Ok(path.with_file_name(temporary))
 }
 
-fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = match disk.open(path, Access::Replace) {
+        // A folder in its place, by whatever accident.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            disk.remove(path)?;
+            disk.open(path, Access::Replace)?
+        }
+        opened => opened?,
+    };
+    file.write_at(bytes, 0)?;
+    file.sync()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::disk::SystemDisk;
 
     #[test]
     fn replaces_the_content_and_leaves_nothing_beside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        write(&path, b"old, and longer", 0o600).unwrap();
-        write(&path, b"new", 0o600).unwrap();
+        write(&SystemDisk, &path, b"old, and longer").unwrap();
+        write(&SystemDisk, &path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -77,9 +84,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::create_dir(&path).unwrap();
-        assert!(write(&path, b"new", 0o600).is_err());
+        assert!(write(&SystemDisk, &path, b"new").is_err());
         assert!(path.is_dir());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(write(&folder.path().join("absent/x"), b"", 0o600).is_err());
+        assert!(write(&SystemDisk, &folder.path().join("absent/x"), b"").is_err());
+    }
+
+    #[test]
+    fn a_folder_in_the_way_of_the_temporary_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::create_dir_all(temporary(&path).unwrap().join("deep")).unwrap();
+        write(&SystemDisk, &path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }

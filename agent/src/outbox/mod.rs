@@ -3,18 +3,25 @@
 //! Purpose: a durable, bounded queue for every channel (a topic below `device/{id}/`: `data/{module}/{channel}`, or
 //! `event`).
 //!
-//! Durability, plainly: a record that [`Outbox::push`] took is on disk at the latest `commit_ms` (100 ms unless set
-//! otherwise) later, or after [`COMMIT_RECORDS`] records or [`COMMIT_BYTES`] bytes more, whichever comes first, provided
-//! that the driver calls [`Outbox::tick`] when [`Outbox::due`] says so. A power cut before that loses it. A record that
-//! the broker acknowledged before it was due never touches the disk: with the link up, the outbox costs no flash.
-//! [`Outbox::flush`] puts all of it on disk at once.
+//! # What "stored" means
 //!
-//! Invariants: a record is removed only by [`Outbox::acked`], or dropped by its channel's policy and then counted. A
-//! power cut after an acknowledgement may bring the record back: QoS 1 means at least once. Records of one channel are
-//! sent in the order in which they were pushed; channels take turns, `event` first.
+//! A record is *taken* when [`Outbox::push`] gives [`Pushed::Kept`]; it is *stored*, and stays so through any power cut, from the
+//! moment at which a call to [`Outbox::flush`], [`Outbox::tick`] or [`Outbox::push`] has written the batch that it is in:
+//! [`Outbox::unstored`] says how many were taken and are not stored. That is at the latest `commit_ms` (100 ms unless set
+//! otherwise) after it was taken, or after [`COMMIT_RECORDS`] records or [`COMMIT_BYTES`] bytes more, whichever comes first,
+//! provided that the driver calls [`Outbox::tick`] when [`Outbox::due`] says so and that the disk takes writes. A power cut
+//! before that may lose it: those of a batch are lost together or are all there. A record that the broker acknowledged before it was
+//! due never touches the disk: with the link up, the outbox costs no flash. [`Outbox::flush`] stores all of it at once.
 //!
-//! Failure modes: on a full or broken disk records wait in memory, [`MEMORY_BYTES`] of them, then they are dropped and
-//! counted; every failed commit is an error that the caller reports.
+//! Invariants: a record is removed only by [`Outbox::acked`] or [`Outbox::refused`], or dropped by its channel's policy and then
+//! counted. A power cut after an acknowledgement may bring the record back, and so may a commit that failed and was done all
+//! the same: QoS 1 means at least once. Records of one channel are sent in the order in which they were pushed; channels
+//! take turns, `event` first.
+//!
+//! Failure modes: on a full or broken disk records wait in memory, [`MEMORY_BYTES`] of them, and then the new ones are dropped
+//! and counted; every attempt to commit that fails is an error that the caller reports, and the next is made after a wait that
+//! doubles up to [`LONGEST_WAIT`]. Channels of which nothing is on disk are sent meanwhile, and all of them where the disk can be
+//! read. A database that was damaged and set aside takes its records with it: they are counted as dropped.
 //!
 //! Limits: room by channel (`max_bytes`, `max_age_s`) and for all data channels together (`[outbox] max_bytes`); a
 //! record counts with [`OVERHEAD`] bytes beside its topic and payload. Age is counted by the monotonic clock for records
@@ -54,6 +61,8 @@ pub const COMMIT_RECORDS: usize = 64;
 pub const COMMIT_BYTES: u64 = 128 * 1024;
 /// While the disk fails, at most this many bytes wait in memory.
 pub const MEMORY_BYTES: u64 = 512 * 1024;
+/// The longest wait before a commit that failed is tried again.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// At most this many bytes are with the link without their acknowledgement.
 pub const UNACKED_BYTES: u64 = 512 * 1024;
 
@@ -102,12 +111,18 @@ pub struct Outbox {
     dropped: u64,
     /// When the oldest change that is not on disk was made, on the monotonic clock.
     dirty_since: Option<Duration>,
+    /// When a commit may be tried again after one that failed, and how long the wait for it was.
+    retry: Option<(Duration, Duration)>,
+    /// Records in memory with a lower id may be on disk too: the commit that failed may have been done.
+    uncertain_below: u64,
+    /// [`Database::losses`] as they are accounted for.
+    losses: u32,
     /// The channel that was served last.
     turn: String,
 }
 
 impl Outbox {
-    /// Opens the outbox in the store's database and counts what an earlier run left.
+    /// Opens the outbox in the store's database and counts what an earlier run left. Nothing is written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -125,6 +140,9 @@ impl Outbox {
             removals: BTreeSet::new(),
             dropped: found.dropped,
             dirty_since: None,
+            retry: None,
+            uncertain_below: 0,
+            losses: 0,
             turn: String::new(),
         };
         for (channel, (records, bytes)) in found.channels {
@@ -145,37 +163,48 @@ impl Outbox {
     /// Takes a record of a channel.
     ///
     /// # Errors
-    /// [`StoreError`] where records had to be committed and could not be, or an old record could not be read; the record
-    /// is kept in memory all the same, within [`MEMORY_BYTES`].
+    /// [`StoreError`] where records had to be committed and could not be, or an old record that was to make room could not be
+    /// read; the record is kept in memory all the same, or dropped and counted where [`MEMORY_BYTES`] wait there.
     pub fn push(&mut self, channel: &str, payload: Bytes, now: Now) -> Result<Pushed, StoreError> {
+        self.account_for_losses(now);
         let size = size(channel, &payload);
-        let (dropped, fits) = self.make_room(channel, size, now)?;
+        let room = self.make_room(channel, size, now);
+        let fits = room.as_ref().map_or(true, |(_, fits)| *fits);
         if !fits || self.memory_bytes().saturating_add(size) > MEMORY_BYTES {
             self.count_drops(1, now);
-            return Ok(Pushed::Dropped);
+            return room.map(|_| Pushed::Dropped);
         }
         let id = self.next_id;
         self.next_id += 1;
         let held = Held { id, size, run: self.run, wall_ms: now.wall_ms, mono: now.mono, payload };
         self.queue(channel).push(held);
         self.dirty_since.get_or_insert(now.mono);
-        let waiting = self.queues.values().map(|queue| queue.held.len()).sum::<usize>();
-        if waiting >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES {
-            self.flush()?;
+        if (self.unstored() >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES) && self.may_try(now) {
+            self.try_flush(now)?;
         }
-        Ok(Pushed::Kept { dropped })
+        room.map(|(dropped, _)| Pushed::Kept { dropped })
+    }
+
+    /// How many records were taken, wait, and are not stored.
+    pub fn unstored(&self) -> usize {
+        self.queues.values().map(|queue| queue.held.len()).sum()
     }
 
     /// The next records to publish, at most `most`; they are with the link until they are [acknowledged](Self::acked) or
     /// the link goes [down](Self::link_down). Drops what is too old.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] where there is none to give and the disk cannot be read.
     pub fn next_unsent(&mut self, most: usize, now: Now) -> Result<Vec<Record>, StoreError> {
+        self.account_for_losses(now);
         let mut records = Vec::new();
         while records.len() < most && self.unacked_bytes < UNACKED_BYTES {
-            let Some(record) = self.next_record(now)? else { break };
-            records.push(record);
+            match self.next_record(now) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => break,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
         Ok(records)
     }
@@ -207,39 +236,62 @@ impl Outbox {
 
     /// How long until [`Self::tick`] has something to write; `None` where all is on disk.
     pub fn due(&self, now: Now) -> Option<Duration> {
-        let since = self.dirty_since?;
-        Some((since + self.settings.commit_interval).saturating_sub(now.mono))
+        let at = self.dirty_since? + self.settings.commit_interval;
+        let at = self.retry.map_or(at, |(retry, _)| at.max(retry));
+        Some(at.saturating_sub(now.mono))
     }
 
     /// Commits what is due.
     ///
     /// # Errors
-    /// [`StoreError`]; it is tried again after the next interval.
+    /// [`StoreError`]; it is tried again after a wait.
     pub fn tick(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.due(now).is_some_and(|due| due.is_zero()) {
-            let flushed = self.flush();
-            if flushed.is_err() {
-                self.dirty_since = Some(now.mono);
-            }
-            return flushed;
-        }
-        Ok(())
+        self.account_for_losses(now);
+        if self.due(now).is_some_and(|due| due.is_zero()) { self.try_flush(now) } else { Ok(()) }
     }
 
     /// Puts all on disk in one transaction. Call it before the program ends.
     ///
     /// # Errors
-    /// [`StoreError`]; then everything is as it was.
+    /// [`StoreError`]; then all of it still waits in memory, and is on disk as a whole or not at all.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         if self.dirty_since.is_none() {
             return Ok(());
         }
-        let batch = Batch { dropped: self.dropped, removals: &self.removals, queues: &self.queues };
-        self.table.commit(&batch)?;
+        let batch = Batch { run: self.run, dropped: self.dropped, removals: &self.removals, queues: &self.queues };
+        if let Err(error) = self.table.commit(&batch) {
+            self.uncertain_below = self.next_id;
+            return Err(error);
+        }
         self.removals.clear();
         self.queues.values_mut().for_each(Queue::mark_stored);
-        self.dirty_since = None;
+        (self.dirty_since, self.retry, self.uncertain_below) = (None, None, 0);
         Ok(())
+    }
+
+    fn may_try(&self, now: Now) -> bool {
+        self.retry.is_none_or(|(at, _)| at <= now.mono)
+    }
+
+    fn try_flush(&mut self, now: Now) -> Result<(), StoreError> {
+        let flushed = self.flush();
+        if flushed.is_err() {
+            let wait = self.retry.map_or(self.settings.commit_interval, |(_, wait)| wait.saturating_mul(2));
+            let wait = wait.clamp(Duration::from_millis(1), LONGEST_WAIT);
+            self.retry = Some((now.mono + wait, wait));
+        }
+        flushed
+    }
+
+    /// Where the database was set aside, what it held is gone.
+    fn account_for_losses(&mut self, now: Now) {
+        let losses = self.table.losses();
+        if std::mem::replace(&mut self.losses, losses) == losses {
+            return;
+        }
+        let lost = self.queues.values_mut().map(Queue::lose_stored).sum();
+        self.removals.clear();
+        self.count_drops(lost, now);
     }
 
     /// The outbox in figures, for reported state.
@@ -305,20 +357,30 @@ impl Outbox {
     }
 
     fn next_record(&mut self, now: Now) -> Result<Option<Record>, StoreError> {
+        let mut unread = None;
         for channel in self.turns() {
-            while let Some(first) = self.first_unsent(&channel)? {
-                let max_age = self.queue(&channel).policy.max_age_s;
-                if first.age(self.run, now) > Duration::from_secs(max_age) {
-                    self.remove(&channel, first.id, first.size, now);
-                    self.count_drops(1, now);
-                    continue;
-                }
-                self.queue(&channel).cursor = first.id + 1;
-                self.unacked_bytes += first.size;
-                self.unacked.insert(first.id, Unacked { channel: channel.clone(), size: first.size });
-                self.turn.clone_from(&channel);
-                return Ok(Some(Record { id: first.id, channel, payload: first.payload }));
+            match self.next_of(&channel, now) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => unread = Some(error),
             }
+        }
+        unread.map_or(Ok(None), Err)
+    }
+
+    fn next_of(&mut self, channel: &str, now: Now) -> Result<Option<Record>, StoreError> {
+        while let Some(first) = self.first_unsent(channel)? {
+            let max_age = self.queue(channel).policy.max_age_s;
+            if first.age(self.run, now) > Duration::from_secs(max_age) {
+                self.remove(channel, first.id, first.size, now);
+                self.count_drops(1, now);
+                continue;
+            }
+            self.queue(channel).cursor = first.id + 1;
+            self.unacked_bytes += first.size;
+            self.unacked.insert(first.id, Unacked { channel: channel.to_owned(), size: first.size });
+            channel.clone_into(&mut self.turn);
+            return Ok(Some(Record { id: first.id, channel: channel.to_owned(), payload: first.payload }));
         }
         Ok(None)
     }
@@ -334,7 +396,7 @@ impl Outbox {
 
     fn remove(&mut self, channel: &str, id: u64, size: u64, now: Now) {
         let Some(queue) = self.queues.get_mut(channel) else { return };
-        if queue.remove(id, size) {
+        if queue.remove(id, size) || id < self.uncertain_below {
             self.removals.insert((channel.to_owned(), id));
             self.dirty_since.get_or_insert(now.mono);
         }

@@ -90,6 +90,13 @@ impl Queue {
         }
     }
 
+    /// What was on disk is gone; gives how many records that were.
+    pub(super) fn lose_stored(&mut self) -> u64 {
+        self.records = u64::try_from(self.held.len()).unwrap_or(0);
+        self.bytes = self.held_bytes;
+        std::mem::take(&mut self.stored)
+    }
+
     /// What was in memory is on disk.
     pub(super) fn mark_stored(&mut self) {
         self.stored += u64::try_from(self.held.len()).unwrap_or(0);

@@ -35,6 +35,7 @@ pub(super) struct Found {
 
 /// What one commit writes.
 pub(super) struct Batch<'a> {
+    pub(super) run: u32,
     pub(super) dropped: u64,
     pub(super) removals: &'a BTreeSet<(String, u64)>,
     pub(super) queues: &'a BTreeMap<String, Queue>,
@@ -48,23 +49,30 @@ impl Table {
         Self(database)
     }
 
-    /// Counts what is there, and begins a new run.
+    /// [`Database::losses`].
+    pub(super) fn losses(&self) -> u32 {
+        self.0.losses()
+    }
+
+    /// Counts what is there. The number of this run is stored with its first batch.
     pub(super) fn load(&self) -> Result<Found, StoreError> {
-        self.0.write(|transaction| {
-            let mut found = Found { next_id: 1, ..Found::default() };
-            for entry in transaction.open_table(RECORDS)?.iter()? {
-                let (key, value) = entry?;
-                let (channel, id) = key.value();
-                let (records, bytes) = found.channels.entry(channel.to_owned()).or_default();
-                *records += 1;
-                *bytes += size(channel, value.value().get(HEADER..).unwrap_or_default());
-                found.next_id = found.next_id.max(id.saturating_add(1));
+        self.0.read(|transaction| {
+            let mut found = Found { run: 1, next_id: 1, ..Found::default() };
+            if let Some(records) = opened(transaction.open_table(RECORDS))? {
+                for entry in records.iter()? {
+                    let (key, value) = entry?;
+                    let (channel, id) = key.value();
+                    let (records, bytes) = found.channels.entry(channel.to_owned()).or_default();
+                    *records += 1;
+                    *bytes += size(channel, value.value().get(HEADER..).unwrap_or_default());
+                    found.next_id = found.next_id.max(id.saturating_add(1));
+                }
             }
-            let mut values = transaction.open_table(VALUES)?;
-            let run = values.get(RUN)?.map_or(0, |value| value.value()).wrapping_add(1) & u64::from(u32::MAX);
-            values.insert(RUN, run)?;
-            found.run = u32::try_from(run).unwrap_or(0);
-            found.dropped = values.get(DROPPED)?.map_or(0, |value| value.value());
+            if let Some(values) = opened(transaction.open_table(VALUES))? {
+                let value = |name| Ok::<u64, redb::Error>(values.get(name)?.map_or(0, |value| value.value()));
+                found.run = u32::try_from(value(RUN)?.wrapping_add(1) & u64::from(u32::MAX)).unwrap_or(0);
+                found.dropped = value(DROPPED)?;
+            }
             Ok(found)
         })
     }
@@ -77,10 +85,7 @@ impl Table {
         gone: impl Fn(u64) -> bool,
     ) -> Result<Option<Held>, StoreError> {
         self.0.read(|transaction| {
-            let records = match transaction.open_table(RECORDS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                opened => opened?,
-            };
+            let Some(records) = opened(transaction.open_table(RECORDS))? else { return Ok(None) };
             for entry in records.range((channel, from)..=(channel, u64::MAX))? {
                 let (key, value) = entry?;
                 let (_, id) = key.value();
@@ -104,9 +109,19 @@ impl Table {
                     records.insert((channel.as_str(), held.id), encode(held).as_slice())?;
                 }
             }
-            transaction.open_table(VALUES)?.insert(DROPPED, batch.dropped)?;
+            let mut values = transaction.open_table(VALUES)?;
+            values.insert(RUN, u64::from(batch.run))?;
+            values.insert(DROPPED, batch.dropped)?;
             Ok(())
         })
+    }
+}
+
+/// A table that was never written has nothing in it.
+fn opened<T>(table: Result<T, TableError>) -> Result<Option<T>, TableError> {
+    match table {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::*;
+use crate::store::sim::{Fault, SimDisk};
 
 const DATA: &str = "data/scratch/defects";
 
@@ -232,23 +233,100 @@ fn what_is_with_the_link_is_bounded_in_bytes() {
     assert_eq!(outbox.next_unsent(100, at(0)).unwrap().len(), 1);
 }
 
+fn on(disk: &SimDisk) -> (Database, Outbox) {
+    let database = Database::open_on(Arc::new(disk.clone()), Path::new("/state")).unwrap();
+    (database.clone(), Outbox::open(database, settings()).unwrap())
+}
+
 #[test]
 fn on_a_full_disk_records_wait_in_memory_and_no_more_than_fit_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path()).unwrap();
-    let mut outbox = Outbox::open(database.clone(), settings()).unwrap();
-    database.fill_disk(true);
+    let disk = SimDisk::new(1);
+    let (database, mut outbox) = on(&disk);
+    disk.fail_after(0, Fault::NoSpace, true);
     let mut failures = 0;
     for _ in 0..20 {
         failures += u32::from(outbox.push(DATA, Bytes::from(vec![0; 60_000]), at(0)).is_err());
     }
     let kept = MEMORY_BYTES / 60_000;
-    assert!(failures > 0);
+    assert_eq!(failures, 1, "the next attempt waits");
     assert_eq!((outbox.figures().records, outbox.figures().dropped), (kept, 20 - kept));
     assert!(outbox.tick(at(100)).is_err());
-    assert_eq!(outbox.due(at(100)), Some(Duration::from_millis(100)), "tried again later, not at once");
-    database.fill_disk(false);
-    outbox.tick(at(200)).unwrap();
+    assert_eq!(outbox.due(at(100)), Some(Duration::from_millis(200)), "tried again later, not at once");
+    disk.heal();
+    outbox.tick(at(300)).unwrap();
+    assert_eq!(outbox.unstored(), 0);
     drop((outbox, database));
-    assert_eq!(open(folder.path()).figures().records, kept);
+    disk.power_cycle();
+    assert_eq!(on(&disk).1.figures().records, kept);
+}
+
+#[test]
+fn the_wait_after_failures_is_bounded() {
+    let disk = SimDisk::new(1);
+    let (_database, mut outbox) = on(&disk);
+    disk.fail_after(0, Fault::Broken, true);
+    push(&mut outbox, [1]);
+    let mut now = at(100);
+    for _ in 0..20 {
+        assert!(outbox.tick(now).is_err());
+        let due = outbox.due(now).unwrap();
+        assert!(due <= LONGEST_WAIT);
+        now = Now { mono: now.mono + due, ..now };
+    }
+    assert_eq!(outbox.due(now), Some(Duration::ZERO));
+}
+
+#[test]
+fn what_is_on_disk_is_sent_while_the_disk_takes_no_writes() {
+    for fault in Fault::ALL {
+        let disk = SimDisk::new(1);
+        let (_database, mut outbox) = on(&disk);
+        push(&mut outbox, 0..3);
+        outbox.flush().unwrap();
+        disk.fail_after(0, fault, true);
+        push(&mut outbox, 3..5);
+        assert!(outbox.flush().is_err());
+        assert_eq!(sent(&mut outbox), [0, 1, 2, 3, 4], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_failed_and_was_done_brings_nothing_back_that_was_acknowledged() {
+    let mut done = 0;
+    for changes in 0..40 {
+        let disk = SimDisk::new(changes);
+        let (database, mut outbox) = on(&disk);
+        push(&mut outbox, 0..2);
+        outbox.flush().unwrap();
+        push(&mut outbox, 2..4);
+        disk.fail_after(changes, Fault::Broken, false);
+        let failed = outbox.flush().is_err();
+        let records = outbox.next_unsent(100, at(0)).unwrap();
+        assert_eq!(records.iter().map(|record| record.payload[0]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        records.iter().for_each(|record| outbox.acked(record.id, at(0)));
+        assert_eq!(outbox.figures().records, 0);
+        disk.heal();
+        outbox.flush().unwrap();
+        drop((outbox, database));
+        let (_database, mut outbox) = on(&disk);
+        assert_eq!((outbox.figures().records, sent(&mut outbox)), (0, vec![]), "{changes}");
+        done += u32::from(failed);
+    }
+    assert!(done > 2);
+}
+
+#[test]
+fn records_that_went_with_a_damaged_database_are_counted() {
+    let disk = SimDisk::new(1);
+    let (_database, mut outbox) = on(&disk);
+    push(&mut outbox, 0..3);
+    outbox.flush().unwrap();
+    push(&mut outbox, [3]);
+    disk.fail_after(0, Fault::Broken, false);
+    assert!(outbox.flush().is_err());
+    disk.damage(Path::new("/state/state.redb"), |bytes| bytes.fill(7)).unwrap();
+    assert!(outbox.flush().is_err(), "it is set aside");
+    assert_eq!(sent(&mut outbox), [3]);
+    assert_eq!((outbox.figures().records, outbox.figures().dropped), (1, 3));
+    outbox.flush().unwrap();
 }

@@ -1,19 +1,20 @@
 //! Blobs as files: `<sha256>`, while they are put together `<sha256>.part`, and beside both `<sha256>.index` with the
 //! chunks.
 //!
-//! Invariants: a file named by a digest alone was hashed, synced and then renamed. Parts are not synced: after a power
-//! cut every chunk in them is hashed again before it counts. A blob is hashed again when it is first opened in a run.
+//! Invariants: a file named by a digest alone was hashed, synced and then renamed. Parts are not synced before that: after a
+//! power cut, and after a sync that failed, every chunk in them is hashed again before it counts. A blob is hashed again
+//! whenever it is opened.
 //!
-//! Failure modes: see [`BlobError`]. A part or index that cannot be read costs the chunks in it, nothing else.
+//! Failure modes: see [`BlobError`]. A part or index that cannot be read costs the chunks in it, nothing else; a folder or
+//! whatever else has the name of one of them is removed. A blob that is damaged is removed and counted when it is opened.
 //!
 //! Limits: one chunk's content in memory at a time; chunks of 64 KiB, 65,536 of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sanderling_protocol::digest::{Digest, Hasher};
@@ -21,7 +22,8 @@ use thiserror::Error;
 
 use super::{
     BlobChunk, Blobs, OpenBlob, Usage,
-    part::{MAX_CHUNKS, Part, check_chunks, check_content, decode_index, read_chunk, remove},
+    disk::{Access, Disk, DiskFile, Kind, SystemDisk, make_folder, read_short},
+    part::{MAX_INDEX, Part, check_chunks, check_content, decode_index, read_chunk},
 };
 use crate::atomic_file;
 
@@ -102,10 +104,11 @@ impl BlobError {
 /// [`Blobs`] in a folder.
 #[derive(Debug)]
 pub struct FileBlobs {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     reserve: u64,
     parts: BTreeMap<Digest, Part>,
-    verified: BTreeSet<Digest>,
+    damaged: u32,
 }
 
 impl FileBlobs {
@@ -115,13 +118,23 @@ impl FileBlobs {
     /// # Errors
     /// [`BlobError::Disk`].
     pub fn open(state: &Path, reserve: u64) -> Result<Self, BlobError> {
+        Self::open_on(Arc::new(SystemDisk), state, reserve)
+    }
+
+    /// As [`FileBlobs::open`], on this disk.
+    ///
+    /// # Errors
+    /// [`BlobError::Disk`].
+    pub fn open_on(disk: Arc<dyn Disk>, state: &Path, reserve: u64) -> Result<Self, BlobError> {
         let folder = state.join("blobs");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|error| BlobError::disk(&folder, &error))?;
-        Ok(Self { folder, reserve, parts: BTreeMap::new(), verified: BTreeSet::new() })
+        let make = || {
+            if disk.info(&folder)?.is_some_and(|info| info.kind == Kind::File) {
+                disk.remove(&folder)?;
+            }
+            make_folder(&*disk, &folder)
+        };
+        make().map_err(|error| BlobError::disk(&folder, &error))?;
+        Ok(Self { disk, folder, reserve, parts: BTreeMap::new(), damaged: 0 })
     }
 
     fn path(&self, digest: &Digest, suffix: &str) -> PathBuf {
@@ -131,16 +144,14 @@ impl FileBlobs {
     fn check_room(&self, digest: &Digest, length: u64) -> Result<(), BlobError> {
         let free = self.free()?.saturating_sub(self.reserve);
         // The part of an earlier run has its blocks already.
-        let taken = fs::metadata(self.path(digest, ".part")).map_or(0, |part| part.blocks().saturating_mul(512));
-        if length > free.saturating_add(taken) {
+        if length > free.saturating_add(Blobs::taken(self, digest)) {
             return Err(BlobError::Full { digest: *digest, needed: length, free });
         }
         Ok(())
     }
 
     fn free(&self) -> Result<u64, BlobError> {
-        let disk = rustix::fs::statvfs(&self.folder).map_err(|error| BlobError::disk(&self.folder, &error.into()))?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        self.disk.free(&self.folder).map_err(|error| BlobError::disk(&self.folder, &error))
     }
 
     /// Fills a part with what the finished blobs hold of it.
@@ -151,11 +162,11 @@ impl FileBlobs {
                 break;
             }
             let Entry::Index(other) = kind else { continue };
-            let Ok(source) = File::open(self.path(&other, "")) else { continue };
-            let Some(chunks) = read_index(&path) else { continue };
+            let Ok(source) = self.disk.open(&self.path(&other, ""), Access::Read) else { continue };
+            let Some(chunks) = self.read_index(&path) else { continue };
             for chunk in chunks {
                 if part.lacks(&chunk.digest)
-                    && read_chunk(&source, chunk.offset, chunk.length, &mut buffer).unwrap_or(false)
+                    && read_chunk(&*source, chunk.offset, chunk.length, &mut buffer).unwrap_or(false)
                     && Digest::of(&buffer) == chunk.digest
                 {
                     part.write(&chunk.digest, &buffer).map_err(|error| BlobError::disk(&self.folder, &error))?;
@@ -165,21 +176,47 @@ impl FileBlobs {
         Ok(())
     }
 
+    fn read_index(&self, path: &Path) -> Option<Vec<BlobChunk>> {
+        decode_index(&read_short(&*self.disk, path, MAX_INDEX).ok()??)
+    }
+
     fn entries(&self) -> Result<Vec<(PathBuf, Entry)>, BlobError> {
-        let disk = |error: io::Error| BlobError::disk(&self.folder, &error);
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(disk)? {
-            let path = entry.map_err(disk)?.path();
-            let kind = path.file_name().and_then(|name| name.to_str()).map_or(Entry::Other, Entry::of);
-            entries.push((path, kind));
-        }
-        Ok(entries)
+        let names = self.disk.list(&self.folder).map_err(|error| BlobError::disk(&self.folder, &error))?;
+        let kind = |name: &std::ffi::OsString| name.to_str().map_or(Entry::Other, Entry::of);
+        Ok(names.into_iter().map(|name| (self.folder.join(&name), kind(&name))).collect())
+    }
+
+    fn taken_by(&self, path: &Path) -> u64 {
+        self.disk.info(path).ok().flatten().map_or(0, |file| file.taken)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), BlobError> {
+        self.disk.remove(path).map_err(|error| BlobError::disk(path, &error))
     }
 
     fn give_up(&mut self, digest: &Digest) -> Result<(), BlobError> {
         self.parts.remove(digest);
-        remove(&self.path(digest, ".part"))?;
-        remove(&self.path(digest, ".index"))
+        self.remove(&self.path(digest, ".part"))?;
+        self.remove(&self.path(digest, ".index"))
+    }
+
+    /// Says why a part is not the blob though every chunk was written.
+    fn refuse(&mut self, digest: &Digest, found: Digest) -> BlobError {
+        let part = self.path(digest, ".part");
+        let missing = match self.parts.get_mut(digest).map(Part::look_again) {
+            Some(Ok(missing)) => missing,
+            Some(Err(error)) => return BlobError::disk(&part, &error),
+            None => 0,
+        };
+        if missing > 0 {
+            // The disk changed what was written: those chunks are pulled again.
+            self.damaged = self.damaged.saturating_add(1);
+            return BlobError::Missing { digest: *digest, missing };
+        }
+        match self.give_up(digest) {
+            Ok(()) => BlobError::Whole { digest: *digest, found },
+            Err(error) => error,
+        }
     }
 }
 
@@ -215,8 +252,11 @@ impl Blobs for FileBlobs {
         {
             return Ok(part.missing());
         }
+        // Before the part's file is opened again: its lengths may differ.
+        self.parts.remove(digest);
         self.check_room(digest, length)?;
-        let mut part = Part::open(&self.path(digest, ".part"), &self.path(digest, ".index"), length, chunks)?;
+        let (path, index) = (self.path(digest, ".part"), self.path(digest, ".index"));
+        let mut part = Part::open(&*self.disk, &path, &index, length, chunks)?;
         self.reuse(&mut part)?;
         let missing = part.missing();
         self.parts.insert(*digest, part);
@@ -234,7 +274,9 @@ impl Blobs for FileBlobs {
 
     fn finish(&mut self, digest: &Digest) -> Result<(), BlobError> {
         if self.has(digest) {
-            return Ok(());
+            // An earlier call may have failed after the rename.
+            let synced = self.disk.sync_folder(&self.folder);
+            return synced.map_err(|error| BlobError::disk(&self.folder, &error));
         }
         let part = self.parts.get(digest).ok_or(BlobError::NotBegun(*digest))?;
         if part.missing_count() > 0 {
@@ -242,42 +284,57 @@ impl Blobs for FileBlobs {
         }
         let path = self.path(digest, ".part");
         let disk = |error: io::Error| BlobError::disk(&path, &error);
-        let found = hash(&path).map_err(disk)?;
+        let found = hash(&*part.file).map_err(disk)?;
         if found != *digest {
-            self.give_up(digest)?;
-            return Err(BlobError::Whole { digest: *digest, found });
+            return Err(self.refuse(digest, found));
         }
-        part.file.sync_all().map_err(disk)?;
-        atomic_file::rename(&path, &self.path(digest, "")).map_err(disk)?;
+        if let Err(error) = part.file.sync() {
+            // Some of it may never reach the disk, though a second sync would say so. What is there is found by hashing.
+            let forgot = part.file.forget_cache();
+            self.parts.remove(digest);
+            return Err(disk(forgot.err().unwrap_or(error)));
+        }
+        // Whatever comes of it, the part is not to be written any more.
         self.parts.remove(digest);
-        self.verified.insert(*digest);
-        Ok(())
+        let whole = self.path(digest, "");
+        if self.disk.info(&whole).map_err(disk)?.is_some() {
+            self.remove(&whole)?;
+        }
+        atomic_file::rename(&*self.disk, &path, &whole).map_err(disk)
     }
 
     fn open(&mut self, digest: &Digest) -> Result<OpenBlob, BlobError> {
         let path = self.path(digest, "");
         let disk = |error: io::Error| BlobError::disk(&path, &error);
-        let file = match File::open(&path) {
+        let found = match self.disk.open(&path, Access::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BlobError::Absent(*digest)),
-            opened => opened.map_err(disk)?,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            opened => Some(opened.map_err(disk)?),
         };
-        if !self.verified.contains(digest) {
-            if hash(&path).map_err(disk)? != *digest {
-                remove(&path)?;
-                remove(&self.path(digest, ".index"))?;
-                return Err(BlobError::Damaged(*digest));
-            }
-            self.verified.insert(*digest);
+        if let Some(file) = found
+            && hash(&*file).map_err(disk)? == *digest
+        {
+            let length = file.len().map_err(disk)?;
+            return Ok(OpenBlob { file: file.into_file().map_err(disk)?, length });
         }
-        let length = file.metadata().map_err(disk)?.len();
-        Ok(OpenBlob { file, length })
+        self.damaged = self.damaged.saturating_add(1);
+        self.parts.remove(digest);
+        self.remove(&path)?;
+        self.remove(&self.path(digest, ".index"))?;
+        Err(BlobError::Damaged(*digest))
     }
 
     fn has(&self, digest: &Digest) -> bool {
-        self.path(digest, "").is_file()
+        let found = self.disk.info(&self.path(digest, "")).ok().flatten();
+        found.is_some_and(|found| found.kind == Kind::File)
+    }
+
+    fn taken(&self, digest: &Digest) -> u64 {
+        self.taken_by(&self.path(digest, ".part"))
     }
 
     fn collect(&mut self, keep: &BTreeSet<Digest>) -> Result<u64, BlobError> {
+        self.parts.retain(|digest, _| keep.contains(digest));
         let mut freed = 0_u64;
         for (path, kind) in self.entries()? {
             let kept = match kind {
@@ -285,41 +342,34 @@ impl Blobs for FileBlobs {
                 Entry::Other => false,
             };
             if !kept {
-                freed += fs::metadata(&path).map_or(0, |file| file.blocks().saturating_mul(512));
-                remove(&path)?;
+                freed = freed.saturating_add(self.taken_by(&path));
+                self.remove(&path)?;
             }
         }
-        self.parts.retain(|digest, _| keep.contains(digest));
-        self.verified.retain(|digest| keep.contains(digest));
         Ok(freed)
     }
 
     fn usage(&self) -> Result<Usage, BlobError> {
-        let files = self.entries()?;
-        let blocks = files.iter().map(|(path, _)| fs::metadata(path).map_or(0, |file| file.blocks()));
-        Ok(Usage { used: blocks.sum::<u64>().saturating_mul(512), free: self.free()? })
+        let used = self.entries()?.iter().fold(0_u64, |sum, (path, _)| sum.saturating_add(self.taken_by(path)));
+        Ok(Usage { used, free: self.free()?, damaged: self.damaged })
     }
 }
 
-fn hash(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
+fn hash(file: &dyn DiskFile) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 64 * 1024];
+    let mut offset = 0_u64;
     loop {
-        match file.read(&mut buffer) {
+        match file.read_at(&mut buffer, offset) {
             Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                hasher.update(buffer.get(..length).unwrap_or_default());
+                offset = offset.saturating_add(length as u64);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-fn read_index(path: &Path) -> Option<Vec<BlobChunk>> {
-    let most = (MAX_CHUNKS as u64 + 1) * 36;
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
-    decode_index(&bytes)
 }
 
 #[cfg(test)]

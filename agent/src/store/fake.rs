@@ -175,6 +175,10 @@ impl Blobs for MemoryBlobs {
         self.whole.contains_key(digest)
     }
 
+    fn taken(&self, digest: &Digest) -> u64 {
+        self.parts.get(digest).map_or(0, |part| part.bytes.len() as u64)
+    }
+
     fn collect(&mut self, keep: &BTreeSet<Digest>) -> Result<u64, BlobError> {
         let before = self.used();
         self.whole.retain(|digest, _| keep.contains(digest));
@@ -184,6 +188,6 @@ impl Blobs for MemoryBlobs {
 
     fn usage(&self) -> Result<Usage, BlobError> {
         let used = self.used();
-        Ok(Usage { used, free: self.room.saturating_sub(used) })
+        Ok(Usage { used, free: self.room.saturating_sub(used), damaged: 0 })
     }
 }

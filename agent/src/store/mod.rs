@@ -8,16 +8,20 @@
 //!
 //! Failure modes: a damaged database is set aside under another name, counted and reported, and an empty one made; the
 //! agent rebuilds from the image's root and the broker. A damaged blob is removed when it is opened. A full or broken
-//! disk is an error that names the file.
+//! disk is an error that names the file; nothing is lost by it, and the next call after it has recovered succeeds.
 //!
 //! Limits: records of [`MAX_RECORD`] bytes; blobs are never read into memory as a whole.
 //!
-//! The adapters are [`database`] and [`blobs`]; the fakes [`fake::MemoryStore`] and [`fake::MemoryBlobs`].
+//! The adapters are [`database`] and [`blobs`], over the port [`disk`]; the fakes [`fake::MemoryStore`], [`fake::MemoryBlobs`]
+//! and [`sim::SimDisk`].
 
 pub mod blobs;
 pub mod database;
+pub mod disk;
 pub mod fake;
+pub mod sim;
 
+mod backend;
 mod part;
 
 use std::{collections::BTreeSet, fs::File, path::PathBuf};
@@ -40,7 +44,7 @@ pub enum Table {
     Slots,
     /// What was refused or rolled back and must not be tried again, by digest.
     Refused,
-    /// Single values: boot counter, time last saved, damage counter.
+    /// Single values: time last saved, damage counter.
     Values,
 }
 
@@ -62,6 +66,14 @@ pub enum StoreError {
     InUse {
         /// The file.
         path: PathBuf,
+    },
+    /// The database was found damaged while the agent runs, and set aside: what it held is gone.
+    #[error("the database {path} was damaged ({cause}) and is set aside; what it held is taken up anew")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What redb says.
+        cause: String,
     },
     /// Reading or writing failed: the disk is full, read-only, or broken.
     #[error("the database could not be {doing}: {cause}; check the state directory's disk")]
@@ -187,34 +199,7 @@ fn form(table: Table, key: &str, error: &serde_json::Error) -> StoreError {
     StoreError::Form { table, key: key.to_owned(), cause: error.to_string() }
 }
 
-const BOOTS: &str = "boots";
 const SAVED_TIME: &str = "saved_time";
-
-/// How often an agent was started on the deployment that is tried now; see [`count_boot`].
-///
-/// # Errors
-/// [`StoreError`].
-pub fn boots(store: &dyn Store) -> Result<u32, StoreError> {
-    Ok(get(store, Table::Values, BOOTS)?.unwrap_or(0))
-}
-
-/// Counts a start of the agent and returns the new count, which is on disk.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn count_boot(store: &dyn Store) -> Result<u32, StoreError> {
-    let count = boots(store)?.saturating_add(1);
-    store.apply(Change::new().put(Table::Values, BOOTS, &count)?)?;
-    Ok(count)
-}
-
-/// Adds to a change that the count of starts is zero again: a deployment was committed, or fell back.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn reset_boots(change: Change) -> Result<Change, StoreError> {
-    change.put(Table::Values, BOOTS, &0_u32)
-}
 
 /// The time last saved, Unix seconds; a floor for expiry ([`crate::clock::floor`]).
 ///
@@ -250,6 +235,8 @@ pub struct Usage {
     pub used: u64,
     /// What is free on their disk.
     pub free: u64,
+    /// How many blobs, since the store was opened, were damaged on disk and removed to be pulled again.
+    pub damaged: u32,
 }
 
 /// A verified blob, open for reading.
@@ -281,11 +268,12 @@ pub trait Blobs: Send {
     /// Hashes the whole and gives it its name.
     ///
     /// # Errors
-    /// [`BlobError::NotBegun`]; [`BlobError::Missing`]; [`BlobError::Whole`] where the whole has another digest: then
-    /// its part is removed; [`BlobError::Disk`].
+    /// [`BlobError::NotBegun`]; [`BlobError::Missing`], also where the disk lost chunks that it was given;
+    /// [`BlobError::Whole`] where the whole has another digest though each chunk is right: then its part is removed;
+    /// [`BlobError::Disk`]: then [`Blobs::begin`] it again.
     fn finish(&mut self, digest: &Digest) -> Result<(), BlobError>;
 
-    /// Opens a blob, hashed again once in every run of the agent.
+    /// Opens a blob, hashed again.
     ///
     /// # Errors
     /// [`BlobError::Absent`]; [`BlobError::Damaged`], and it is removed; [`BlobError::Disk`].
@@ -293,6 +281,9 @@ pub trait Blobs: Send {
 
     /// Whether a finished blob of that name is there.
     fn has(&self, digest: &Digest) -> bool;
+
+    /// What the part of a blob takes on the disk already, in bytes; 0 where it was not begun.
+    fn taken(&self, digest: &Digest) -> u64;
 
     /// Removes every blob and every part whose digest is not in `keep`; returns the bytes that got free.
     ///

@@ -2,17 +2,14 @@
 //!
 //! Invariant: a chunk is marked as held only after its bytes in the part file had its digest in this run.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{io, path::Path};
 
-use rustix::{fs::FallocateFlags, io::Errno};
 use sanderling_protocol::digest::{DIGEST_LEN, Digest};
 
-use super::{BlobChunk, BlobError};
+use super::{
+    BlobChunk, BlobError,
+    disk::{Access, Disk, DiskFile, Kind, read_exact, read_short},
+};
 use crate::atomic_file;
 
 /// A chunk's content is at most this long, in bytes.
@@ -22,6 +19,8 @@ pub(super) const MAX_CHUNKS: usize = 64 * 1024;
 
 const MAGIC: &[u8; 8] = b"SDLINDX1";
 const ENTRY: usize = DIGEST_LEN + 4;
+/// An index file is at most this long, in bytes.
+pub(super) const MAX_INDEX: usize = MAGIC.len() + MAX_CHUNKS * ENTRY;
 
 /// Holds a list of chunks to the blob's length: in order, without gap, none empty or too long.
 pub(super) fn check_chunks(digest: &Digest, length: u64, chunks: &[BlobChunk]) -> Result<(), BlobError> {
@@ -94,7 +93,7 @@ pub(super) fn decode_index(bytes: &[u8]) -> Option<Vec<BlobChunk>> {
 /// A part file and which of its chunks are there.
 #[derive(Debug)]
 pub(super) struct Part {
-    pub(super) file: File,
+    pub(super) file: Box<dyn DiskFile>,
     pub(super) chunks: Vec<BlobChunk>,
     held: Vec<bool>,
     missing: usize,
@@ -104,34 +103,51 @@ pub(super) struct Part {
 
 impl Part {
     /// Opens or makes the part file and its index. Chunks that an earlier run wrote are found by their digests.
-    pub(super) fn open(path: &Path, index: &Path, length: u64, chunks: &[BlobChunk]) -> Result<Self, BlobError> {
-        let disk = |error: io::Error| BlobError::disk(path, &error);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
-        let file = options.open(path).map_err(disk)?;
-        let resumed = file.metadata().map_err(disk)?.len() == length && length > 0;
-        if !resumed {
-            reserve(&file, length).map_err(disk)?;
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        index: &Path,
+        length: u64,
+        chunks: &[BlobChunk],
+    ) -> Result<Self, BlobError> {
+        let failed = |error: io::Error| BlobError::disk(path, &error);
+        let file = match disk.open(path, Access::Make) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                disk.remove(path).map_err(failed)?;
+                disk.open(path, Access::Make).map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let resumed = file.len().map_err(failed)? == length && length > 0;
+        if !resumed && let Err(error) = file.set_len(0).and_then(|()| file.reserve(length)) {
+            // What it took of a disk that is full is of no use.
+            let _ = disk.remove(path);
+            return Err(failed(error));
         }
-        atomic_file::write(index, &encode_index(chunks), 0o600).map_err(|error| BlobError::disk(index, &error))?;
+        write_index(disk, index, chunks).map_err(|error| BlobError::disk(index, &error))?;
         let mut by_digest: Vec<usize> = (0..chunks.len()).collect();
         by_digest.sort_by_key(|index| chunks.get(*index).map(|chunk| chunk.digest));
         let mut part =
             Self { file, chunks: chunks.to_vec(), held: vec![false; chunks.len()], missing: chunks.len(), by_digest };
         if resumed {
-            part.find_held().map_err(disk)?;
+            part.look_again().map_err(failed)?;
         }
         Ok(part)
     }
 
-    fn find_held(&mut self) -> io::Result<()> {
+    /// Finds by their digests which chunks are there; gives how many are missing.
+    pub(super) fn look_again(&mut self) -> io::Result<usize> {
+        self.held.fill(false);
+        self.missing = self.held.len();
         let mut buffer = Vec::new();
         for index in 0..self.chunks.len() {
             let Some(chunk) = self.chunks.get(index).copied() else { break };
-            if read_chunk(&self.file, chunk.offset, chunk.length, &mut buffer)? && Digest::of(&buffer) == chunk.digest {
+            if read_chunk(&*self.file, chunk.offset, chunk.length, &mut buffer)? && Digest::of(&buffer) == chunk.digest
+            {
                 self.mark(index);
             }
         }
-        Ok(())
+        Ok(self.missing)
     }
 
     /// Writes content that was checked, to every place where the blob has it.
@@ -139,7 +155,7 @@ impl Part {
         for index in self.places(digest) {
             let Some(chunk) = self.chunks.get(index).copied() else { continue };
             if !self.holds(index) {
-                self.file.write_all_at(bytes, chunk.offset)?;
+                self.file.write_at(bytes, chunk.offset)?;
                 self.mark(index);
             }
         }
@@ -182,35 +198,22 @@ impl Part {
 }
 
 /// Fills `buffer` with a range of a file; false where the file ends before.
-pub(super) fn read_chunk(file: &File, offset: u64, length: u32, buffer: &mut Vec<u8>) -> io::Result<bool> {
+pub(super) fn read_chunk(file: &dyn DiskFile, offset: u64, length: u32, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let Ok(length) = usize::try_from(length.min(MAX_CHUNK)) else { return Ok(false) };
     buffer.resize(length, 0);
-    match file.read_exact_at(buffer, offset) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
+    read_exact(file, buffer, offset)
 }
 
-/// Gives the file its length and, where the file system can, its blocks: a full disk shows now and not half-way.
-fn reserve(file: &File, length: u64) -> io::Result<()> {
-    file.set_len(0)?;
-    if length == 0 {
+/// Writes an index where it is not there already.
+fn write_index(disk: &dyn Disk, path: &Path, chunks: &[BlobChunk]) -> io::Result<()> {
+    let bytes = encode_index(chunks);
+    if read_short(disk, path, MAX_INDEX)?.as_ref() == Some(&bytes) {
         return Ok(());
     }
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(length),
-        Err(error) => Err(error.into()),
+    if disk.info(path)?.is_some_and(|found| found.kind != Kind::File) {
+        disk.remove(path)?;
     }
-}
-
-/// Removes a file that may not be there.
-pub(super) fn remove(path: &Path) -> Result<(), BlobError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::disk(path, &error)),
-        _ => Ok(()),
-    }
+    atomic_file::write(disk, path, &bytes)
 }
 
 #[cfg(test)]

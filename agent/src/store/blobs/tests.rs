@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, fs, io::Write};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+};
 
 use super::*;
 use crate::store::fake::MemoryBlobs;

@@ -1,0 +1,393 @@
+//! A disk in memory that fails by a seed: the fake of [`super::disk`].
+//!
+//! It keeps what is on the medium apart from what is only written. When the power goes, every 512-byte sector that was not
+//! synced has, by chance, its old content or any that it was given since; so a write may be lost, kept or torn, and later
+//! writes may be there without earlier ones. Changes of names that were not synced are lost or kept one by one; a rename may
+//! be half done (both names), never lost with both. A file's length is kept apart from its bytes.
+//!
+//! A sync that fails leaves some sectors unwritten and takes all as written, as Linux does: reads still show them until
+//! [`DiskFile::forget_cache`], and a later sync does not write them.
+//!
+//! Not modelled: tears within a sector, and disks that say "synced" when nothing is.
+
+mod content;
+mod dice;
+mod faults;
+mod tree;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::File,
+    io::{self, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::fs::MemfdFlags;
+
+use self::{
+    content::Content,
+    faults::{Faults, Plan, Verdict},
+    tree::{Id, Node, Tree},
+};
+pub use self::{content::SECTOR, dice::Dice, faults::Fault};
+use super::disk::{Access, Disk, DiskFile, Info, Kind};
+
+/// [`Disk`] in memory; clones share it.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+struct State {
+    tree: Tree,
+    /// Who holds a file's lock, by opening.
+    locks: BTreeMap<Id, u64>,
+    openings: u64,
+    dice: Dice,
+    faults: Faults,
+    room: u64,
+    boots: u64,
+}
+
+impl std::fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimDisk").finish_non_exhaustive()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk of 64 MiB; chance goes by the seed.
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            tree: Tree::new(),
+            locks: BTreeMap::new(),
+            openings: 0,
+            dice: Dice::new(seed),
+            faults: Faults::default(),
+            room: 64 << 20,
+            boots: 0,
+        })))
+    }
+
+    /// How many changes were asked for so far: writes, syncs, and changes of names.
+    pub fn changes(&self) -> u64 {
+        self.state().faults.changes
+    }
+
+    /// The power goes in the middle of the change that comes after `changes` others.
+    pub fn cut_after(&self, changes: u64) {
+        self.state().faults.plan = Plan::Cut { at: changes };
+    }
+
+    /// The change that comes after `changes` others fails, and, where `lasting`, all that follow.
+    pub fn fail_after(&self, changes: u64, fault: Fault, lasting: bool) {
+        self.state().faults.plan = Plan::Fail { at: changes, fault, lasting };
+    }
+
+    /// Nothing more goes wrong.
+    pub fn heal(&self) {
+        self.state().faults.plan = Plan::Nothing;
+    }
+
+    /// Whether the power is out.
+    pub fn is_off(&self) -> bool {
+        self.state().faults.off
+    }
+
+    /// Cuts the power, if that has not happened yet, and gives it back.
+    pub fn power_cycle(&self) {
+        let mut state = self.state();
+        let State { tree, dice, locks, faults, boots, .. } = &mut *state;
+        let keep = [0, 10, 50, 90, 100].get(dice.place(5)).copied().unwrap_or(50);
+        tree.cut(keep, dice);
+        locks.clear();
+        *faults = Faults { changes: faults.changes, ..Faults::default() };
+        *boots += 1;
+    }
+
+    /// How many bytes files may have in all.
+    pub fn set_room(&self, bytes: u64) {
+        self.state().room = bytes;
+    }
+
+    /// The paths of all files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().tree.files().into_keys().collect()
+    }
+
+    /// The bytes of a file as a reader sees them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`]; [`io::ErrorKind::InvalidData`] for a folder.
+    pub fn peek(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        Ok(state.tree.content(state.tree.find(path)?)?.bytes().to_vec())
+    }
+
+    /// Changes the bytes of a file on the medium, as worn flash does.
+    ///
+    /// # Errors
+    /// As [`Self::peek`].
+    pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.tree.find(path)?;
+        state.tree.content_mut(id)?.damage(change);
+        Ok(())
+    }
+
+    /// A disk with the same files, all of it synced, and chance of its own.
+    pub fn copy(&self, seed: u64) -> Self {
+        let copy = Self::new(seed);
+        {
+            let state = self.state();
+            let mut other = copy.state();
+            other.tree = state.tree.clone();
+            other.room = state.room;
+        }
+        copy
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change is left half-made by a panic: there is none under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change of names, or fails.
+    fn change_names(&self, change: impl FnOnce(&mut Tree) -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.state();
+        match state.faults.change()? {
+            Verdict::Done => change(&mut state.tree),
+            Verdict::Fails(fault) => Err(fault.error()),
+            Verdict::Cut => {
+                if state.dice.percent(50) {
+                    change(&mut state.tree)?;
+                }
+                state.faults.alive()
+            }
+        }
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Option<Id>> {
+        let state = self.state();
+        state.faults.alive()?;
+        match state.tree.find(path) {
+            Ok(id) => Ok(Some(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let found = self.find(path)?;
+        if access.writes() {
+            self.state().faults.writable()?;
+        }
+        let id = match found {
+            Some(id) => id,
+            None if matches!(access, Access::Make | Access::Replace) => {
+                self.change_names(|tree| tree.link(path, Node::File(Content::default())).map(drop))?;
+                self.state().tree.find(path)?
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let mut state = self.state();
+        let empty = state.tree.content(id)?.bytes().is_empty();
+        state.openings += 1;
+        let file = SimFile { disk: self.clone(), id, opening: state.openings };
+        drop(state);
+        if access == Access::Replace && !empty {
+            file.set_len(0)?;
+        }
+        Ok(Box::new(file))
+    }
+
+    fn info(&self, path: &Path) -> io::Result<Option<Info>> {
+        let Some(id) = self.find(path)? else { return Ok(None) };
+        Ok(Some(match self.state().tree.node(id)? {
+            Node::File(content) => {
+                let length = content.bytes().len() as u64;
+                Info { kind: Kind::File, length, taken: length.next_multiple_of(SECTOR as u64) }
+            }
+            Node::Folder(_) => Info { kind: Kind::Folder, length: 0, taken: 0 },
+        }))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let id = self.find(folder)?.ok_or(io::ErrorKind::NotFound)?;
+        self.state().tree.names(id)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        let mut above: Vec<&Path> = path.ancestors().filter(|path| path.file_name().is_some()).collect();
+        above.reverse();
+        for folder in above {
+            match self.find(folder)? {
+                Some(id) => drop(self.state().tree.names(id).map_err(|_| io::ErrorKind::AlreadyExists)?),
+                None => self.change_names(|tree| tree.link(folder, Node::Folder(tree::Folder::default())).map(drop))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change_names(|tree| tree.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.find(path)? {
+            Some(_) => self.change_names(|tree| tree.unlink(path)),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        match state.faults.change()? {
+            Verdict::Done => state.tree.sync_folder(path),
+            Verdict::Fails(fault) => Err(fault.error()),
+            Verdict::Cut => state.faults.alive(),
+        }
+    }
+
+    fn free(&self, _folder: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.faults.alive()?;
+        Ok(state.room.saturating_sub(state.tree.used()))
+    }
+
+    fn boot(&self) -> String {
+        self.state().boots.to_string()
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    id: Id,
+    opening: u64,
+}
+
+impl SimFile {
+    /// Makes a change of the content. One that fails or is cut is made for a part of it, as `part` does.
+    fn change(
+        &self,
+        grown_to: usize,
+        whole: impl FnOnce(&mut Content),
+        part: impl FnOnce(&mut Content, &mut Dice),
+    ) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let verdict = state.faults.change()?;
+        let growth = grown_to.saturating_sub(state.tree.content(self.id)?.bytes().len());
+        let full = growth > 0 && state.tree.used().saturating_add(growth as u64) > state.room;
+        let State { tree, dice, faults, .. } = &mut *state;
+        let content = tree.content_mut(self.id)?;
+        match verdict {
+            Verdict::Done if full => Err(Fault::NoSpace.error()),
+            Verdict::Done => {
+                whole(content);
+                Ok(())
+            }
+            Verdict::Fails(fault) => {
+                part(content, dice);
+                Err(fault.error())
+            }
+            Verdict::Cut => {
+                if dice.percent(50) {
+                    part(content, dice);
+                }
+                faults.alive()
+            }
+        }
+    }
+}
+
+fn index(place: u64) -> io::Result<usize> {
+    usize::try_from(place).ok().filter(|place| *place < 1 << 40).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.faults.alive()?;
+        Ok(state.tree.content(self.id)?.bytes().len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        state.faults.alive()?;
+        let rest = state.tree.content(self.id)?.bytes().get(index(offset)?..).unwrap_or_default();
+        let read = rest.len().min(buffer.len());
+        if let (Some(place), Some(bytes)) = (buffer.get_mut(..read), rest.get(..read)) {
+            place.copy_from_slice(bytes);
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let at = index(offset)?;
+        self.change(
+            at.saturating_add(bytes.len()),
+            |content| content.write(bytes, at),
+            |content, dice| content.write(bytes.get(..dice.place(bytes.len())).unwrap_or_default(), at),
+        )
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let length = index(length)?;
+        // A hole takes no room.
+        self.change(0, |content| content.set_len(length), |_, _| ())
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let length = index(length)?;
+        self.change(length, |content| content.set_len(length), |content, dice| content.set_len(dice.place(length)))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.change(0, Content::sync, Content::fail_sync)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.disk.state();
+        state.faults.alive()?;
+        Ok(*state.locks.entry(self.id).or_insert(self.opening) == self.opening)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.locks.get(&self.id) == Some(&self.opening) {
+            state.locks.remove(&self.id);
+        }
+        Ok(())
+    }
+
+    fn forget_cache(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.faults.alive()?;
+        state.tree.content_mut(self.id)?.forget();
+        Ok(())
+    }
+
+    fn into_file(self: Box<Self>) -> io::Result<File> {
+        let bytes = {
+            let state = self.disk.state();
+            state.faults.alive()?;
+            state.tree.content(self.id)?.bytes().to_vec()
+        };
+        let mut file = File::from(rustix::fs::memfd_create("file", MemfdFlags::CLOEXEC)?);
+        file.write_all(&bytes)?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let _ = self.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests;
