@@ -21,8 +21,13 @@ impl Fleet {
     /// Makes keys and repository.
     #[allow(clippy::new_without_default, reason = "it starts processes")]
     pub fn new() -> Self {
+        Self::with_keys("ed25519")
+    }
+
+    /// Makes keys of a kind that `sanderling keys create --kind` knows, and a repository.
+    pub fn with_keys(kind: &str) -> Self {
         let fleet = Self { folder: TempDir::with_prefix("sanderling-").unwrap() };
-        fleet.run(["keys", "create"]);
+        fleet.run(["keys", "create", "--kind", kind]);
         fleet.run(["repo", "init"]);
         fleet
     }
