@@ -1,7 +1,7 @@
 //! `sanderling run` on the committed module, models and held-out images against onnxruntime on the very same tensors.
 //!
 //! The tool writes the tensor of each inference to a file; `reference.py` scores those files with the onnxruntime that
-//! `requirements.txt` pins. So the engine and the guest are compared, not the way from pixels to tensors; that way is
+//! `tests/python/requirements.txt` pins. So the engine and the guest are compared, not the way from pixels to tensors; that way is
 //! compared, more loosely, with the scores that the training scripts wrote down.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,6 +12,7 @@ use std::{
     process::Command,
 };
 
+use sanderling_tests::{guest, program, python, source};
 use serde_json::{Value, json};
 
 /// Scores of two engines on one tensor.
@@ -21,7 +22,6 @@ const SAME_TENSOR: f64 = 1e-4;
 /// one gray level. On an image that the model is unsure of, that moves the score by up to 0.048.
 const SAME_IMAGE: f64 = 0.06;
 const IMAGES: usize = 120;
-const BUILD: &str = "run the tests with `cargo xtask test`, which builds programs and guests";
 const THRESHOLD: f64 = 0.9;
 
 #[test]
@@ -90,8 +90,8 @@ fn run(model: &Path, folder: &Path, tensors: &Path) -> BTreeMap<String, Seen> {
     let config = folder.join("config.json");
     let settings = json!({ "threshold": THRESHOLD, "cell_threshold": 0.45, "report_all": true });
     fs::write(&config, settings.to_string()).unwrap();
-    let mut command = Command::new(built("SANDERLING_PROGRAMS", "debug", "sanderling"));
-    command.arg("run").arg(built("SANDERLING_GUESTS", "guests", "surface-defect.wasm"));
+    let mut command = Command::new(program("sanderling"));
+    command.arg("run").arg(guest("surface-defect"));
     command.arg("--model").arg(format!("defect={}", model.display())).arg("--config").arg(config);
     command.args(["--execution", "reactor", "--grant", "infer", "--grant", "emit:defects", "--decode", "gray8"]);
     // Other tests run beside this one: not the time is looked at, but the scores.
@@ -128,47 +128,13 @@ fn expected(column: usize) -> BTreeMap<String, f64> {
 }
 
 fn module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/surface-defect")
-}
-
-/// The folder of what is built; integration tests have a place in it.
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
-}
-
-/// A program or guest: in the folder that the variable names, or where cargo and xtask put it.
-fn built(variable: &str, folder: &str, name: &str) -> PathBuf {
-    let folder = std::env::var_os(variable).map_or_else(|| target().join(folder), PathBuf::from);
-    let file = folder.join(name);
-    assert!(file.is_file(), "{} is missing; {BUILD}", file.display());
-    file
-}
-
-/// A Python with what `reference.py` imports, pinned; made once and kept beside what is built.
-fn python() -> PathBuf {
-    static MADE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    MADE.get_or_init(|| {
-        let requirements = fs::read_to_string(module().join("model/requirements.txt")).unwrap();
-        let wanted = |line: &&str| ["numpy==", "onnxruntime=="].iter().any(|pin| line.starts_with(pin));
-        let pins: Vec<&str> = requirements.lines().filter(wanted).collect();
-        assert_eq!(pins.len(), 2, "requirements.txt pins numpy and onnxruntime");
-        let folder = target().join("venv");
-        let (python, stamp) = (folder.join("bin/python"), folder.join("installed.txt"));
-        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins.join("\n")) && python.is_file() {
-            return python;
-        }
-        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-        output(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-input"]).args(&pins));
-        fs::write(stamp, pins.join("\n")).unwrap();
-        python
-    })
-    .clone()
+    source().join("modules/surface-defect")
 }
 
 /// What a program printed; a failure shows what it said.
 fn output(command: &mut Command) -> String {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().unwrap_or_else(|error| panic!("{name} does not start: {error}; {BUILD}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} ended with {}: {said}", output.status);
     String::from_utf8(output.stdout).unwrap()
