@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sanderling_protocol::{
-    reported::{ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
+    reported::{Excess, ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
     topics::DeviceId,
 };
 
@@ -55,6 +55,7 @@ fn essence(report: &Reported) -> Reported {
     for module in &mut report.modules {
         (module.frames, module.dropped, module.unreadable) = (0, 0, 0);
         (module.frame_us_p50, module.frame_us_p99) = (0, 0);
+        module.excess = Excess::default();
     }
     for sensor in &mut report.sensors {
         sensor.frames = 0;
@@ -144,6 +145,7 @@ mod tests {
             unreadable: 0,
             frame_us_p50: frames,
             frame_us_p99: frames,
+            excess: Excess { records: frames, log_lines: frames },
             denied: vec![],
             pid: None,
             fault: None,

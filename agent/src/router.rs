@@ -1,7 +1,8 @@
 //! Joins sensors and modules: each frame of a sensor goes to every module of the active generation that asks for it.
 //!
 //! The policies of the inputs are kept by each module's [`Inlet`]; the router only knows who gets what. Switching from one
-//! generation to the next is one assignment: a frame goes to the old modules or to the new ones, never to neither.
+//! generation to the next is one assignment: a frame goes to the old modules or to the new ones, never to neither. Frames that wait
+//! for a module of the old generation go to the module of that name in the new one, before any newer frame.
 //!
 //! Invariants: a sensor is never made to wait; what a module cannot take in time is dropped by its policy and counted.
 //!
@@ -51,7 +52,8 @@ impl Router {
         Some(id)
     }
 
-    /// Feeds these modules, and no others, from the next frame on. An input whose sensor does not exist gets nothing.
+    /// Feeds these modules, and no others, from the next frame on; they take over what waits for modules of the same name that were
+    /// fed before. An input whose sensor does not exist gets nothing.
     pub fn switch(&self, inlets: Vec<Rc<Inlet>>) {
         let sensors = self.sensors.borrow();
         let mut routes: Vec<Vec<Route>> = sensors.iter().map(|_| Vec::new()).collect();
@@ -64,7 +66,13 @@ impl Router {
             }
         }
         *self.routes.borrow_mut() = routes;
-        *self.active.borrow_mut() = inlets;
+        let before = self.active.replace(inlets);
+        let active = self.active.borrow();
+        for old in before.iter().filter(|old| !active.iter().any(|new| Rc::ptr_eq(new, old))) {
+            if let Some(new) = active.iter().find(|new| new.module() == old.module()) {
+                old.hand_over(new);
+            }
+        }
     }
 }
 
@@ -98,7 +106,7 @@ mod tests {
 
     fn module(sensors: &[&'static str], pool: &Pool) -> (Rc<Inlet>, FakeFeed) {
         let inputs = sensors.iter().map(|sensor| (*sensor, Policy::Queue(100)));
-        let inlet = Rc::new(Inlet::new(inputs, pool.clone(), Arc::new(FakeClock::default())));
+        let inlet = Rc::new(Inlet::new("m".into(), inputs, pool.clone(), Arc::new(FakeClock::default())));
         let feed = FakeFeed::new(100, 1000);
         inlet.open(Box::new(feed.clone()));
         (inlet, feed)
@@ -137,6 +145,28 @@ mod tests {
         assert_eq!((old_feed.seqs(), new_feed.seqs()), (vec![1], vec![2]));
         router.switch(Vec::new());
         assert!(!router.wanted(sensor));
+    }
+
+    #[test]
+    fn what_waits_for_a_module_goes_to_the_one_of_its_name() {
+        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let sensor = router.sensor("s").unwrap();
+        let inlet = |name: &str| {
+            let inputs = [("s", Policy::Queue(100))];
+            Rc::new(Inlet::new(name.into(), inputs, pool.clone(), Arc::new(FakeClock::default())))
+        };
+        let (kept, gone, stays) = (inlet("kept"), inlet("gone"), inlet("stays"));
+        router.switch(vec![kept, gone, stays.clone()]);
+        (1..=3).for_each(|seq| router.frame(sensor, &frame(&pool, seq)));
+        let (new, other) = (inlet("kept"), inlet("other"));
+        router.switch(vec![other.clone(), stays.clone(), new.clone()]);
+        router.frame(sensor, &frame(&pool, 4));
+        let feeds = [new, other, stays].map(|inlet| {
+            let feed = FakeFeed::new(100, 1000);
+            inlet.open(Box::new(feed.clone()));
+            feed.seqs()
+        });
+        assert_eq!(feeds, [vec![1, 2, 3, 4], vec![4], vec![1, 2, 3, 4]]);
     }
 
     #[test]

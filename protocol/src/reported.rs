@@ -88,6 +88,22 @@ pub struct DeploymentReport {
     /// Why it was refused or rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// How it took the place of the one before it; absent where nothing ran, and after a restart of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
+}
+
+/// In which order a deployment takes the place of the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Handover {
+    /// The new one is loaded and started before the old one stops.
+    MakeBeforeBreak,
+    /// The old one stops before the new one is loaded; frames wait meanwhile, as each input's policy says.
+    BreakBeforeMake {
+        /// What keeps both from running side by side.
+        why: String,
+    },
 }
 
 /// How much of a deployment's blobs is there.
@@ -158,6 +174,9 @@ pub struct ModuleReport {
     /// The 99th percentile of the same.
     #[serde(default)]
     pub frame_us_p99: u64,
+    /// What its worker said beyond its rates, and was not taken.
+    #[serde(default, skip_serializing_if = "Excess::is_none")]
+    pub excess: Excess,
     /// Host functions that it called without a grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<String>,
@@ -167,6 +186,24 @@ pub struct ModuleReport {
     /// Its last fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+}
+
+/// What a worker said beyond the rates that hold for it. A worker that does its duty limits its guest before that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excess {
+    /// Records beyond twice `emit_per_s`.
+    #[serde(default)]
+    pub records: u64,
+    /// Log lines beyond 100 a second.
+    #[serde(default)]
+    pub log_lines: u64,
+}
+
+impl Excess {
+    /// Whether there was none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A sensor in [`Reported`].
@@ -251,6 +288,15 @@ pub enum EventKind {
         digest: Digest,
         /// Why.
         why: String,
+    },
+    /// A deployment took the place of another; its probation begins.
+    Switched {
+        /// Its name.
+        deployment: String,
+        /// Its digest.
+        digest: Digest,
+        /// In which order.
+        handover: Handover,
     },
     /// Something was refused.
     Refused(Refused),

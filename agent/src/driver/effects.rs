@@ -35,13 +35,13 @@ impl Driver {
                 let topics: Vec<String> = what.iter().map(|what| self.topics.published(what)).collect();
                 self.link.unsubscribe(&topics);
             }
-            Effect::PersistTrust(files) => {
-                let time = self.unix();
+            Effect::PersistTrust { files, time } => {
+                let time = time.max(self.saved_time.unwrap_or(i64::MIN));
                 self.saved_time = Some(time);
                 self.store(Job::Trust(files, time));
             }
             Effect::PersistSlots(slots) => self.store(Job::Slots(slots)),
-            Effect::Survey { blobs } => self.keeper.give(Job::Survey(blobs)),
+            Effect::Survey { number, blobs } => self.keeper.give(Job::Survey { number, blobs }),
             Effect::Begin { digest, index } => self.keeper.give(Job::Begin(digest, index)),
             Effect::Write { blob, index, chunk, content } => {
                 self.keeper.give(Job::Write { blob, index, chunk, content });
@@ -52,10 +52,14 @@ impl Driver {
                 self.keeper.give(Job::Collect(keep));
                 self.keeper.give(Job::Usage);
             }
-            Effect::Stage { generation, plan } => self.open(generation, Purpose::Stage, plan),
-            Effect::Start { generation, plan } => self.open(generation, Purpose::Start, plan),
+            Effect::Stage { generation, plan } => {
+                tracing::info!(generation, deployment = %plan.slot.name, "a deployment is staged");
+                self.open(generation, Purpose::Stage, plan);
+            }
+            Effect::Start { generation, plan } => self.start(generation, plan),
             Effect::Route { generation } => self.works.route(generation),
             Effect::Stop { generation } => self.works.stop(generation),
+            Effect::Withdraw { generation, modules } => self.works.withdraw(generation, &modules),
             Effect::Count { generation } => {
                 let frames = self.works.count(generation);
                 self.decide(Event::Counted { generation, frames });
@@ -64,11 +68,18 @@ impl Driver {
         }
     }
 
-    pub(super) fn open(&mut self, generation: u64, purpose: Purpose, plan: Arc<Plan>) {
-        let doing = if purpose == Purpose::Stage { "staged" } else { "started" };
-        tracing::info!(generation, deployment = %plan.slot.name, "a deployment is {doing}");
+    fn open(&mut self, generation: u64, purpose: Purpose, plan: Arc<Plan>) {
         self.works.open(generation, purpose);
         self.keeper.give(Job::Open { generation, purpose, plan });
+    }
+
+    fn start(&mut self, generation: u64, plan: Arc<Plan>) {
+        tracing::info!(generation, deployment = %plan.slot.name, "a deployment is started");
+        let channels = self.works.place(generation, &plan);
+        self.spool.configure(channels);
+        if !self.works.launch_staged(generation) {
+            self.open(generation, Purpose::Start, plan);
+        }
     }
 
     pub(super) fn store(&mut self, job: Job) {
@@ -82,6 +93,7 @@ impl Driver {
             EventKind::Refused(refused) => tracing::warn!(what = refused.what, why = refused.why, "refused"),
             EventKind::RolledBack { deployment, why, .. } => tracing::warn!(deployment, why, "rolled back"),
             EventKind::Committed { deployment, .. } => tracing::info!(deployment, "committed"),
+            EventKind::Switched { deployment, handover, .. } => tracing::info!(deployment, ?handover, "switched"),
             EventKind::Fault { .. } => {}
         }
         match serde_json::to_vec(&Told { at_ms: self.clock.wall_ms(), what }) {

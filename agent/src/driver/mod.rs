@@ -44,7 +44,7 @@ use crate::{
 use keeper::{Done, Job, Keeper, judged};
 use parts::Gathered;
 use spool::{Spool, Spooled};
-use works::Works;
+use works::{Outcome, Works};
 
 /// How long to wait before a change that the disk did not take is given again.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ struct Inputs {
     keeper: mpsc::UnboundedReceiver<Done>,
     spool: mpsc::UnboundedReceiver<Spooled>,
     workloads: mpsc::UnboundedReceiver<WorkloadEvent>,
-    answers: mpsc::UnboundedReceiver<Event>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
     records: Rc<Wake>,
 }
 
@@ -71,7 +71,7 @@ enum Input {
     Keeper(Done),
     Spool(Spooled),
     Workload(WorkloadEvent),
-    Answer(Event),
+    Outcome(Outcome),
     Records,
     Time,
     /// A source has ended: the agent cannot go on.
@@ -155,6 +155,11 @@ impl Driver {
         judged(self.clock.wall(), self.saved_time)
     }
 
+    /// What may be stored as the time that was reached, Unix seconds.
+    fn time_to_save(&self) -> i64 {
+        self.sync.time_to_save(self.unix()).max(self.saved_time.unwrap_or(i64::MIN))
+    }
+
     fn sync_now(&self) -> Now {
         Now { ms: u64::try_from(self.mono().as_millis()).unwrap_or(u64::MAX), unix: self.unix() }
     }
@@ -188,7 +193,7 @@ impl Driver {
         }
         if now >= self.time_saved_at + TIME_EVERY {
             self.time_saved_at = now;
-            self.keeper.give(Job::Time(self.unix()));
+            self.keeper.give(Job::Time(self.time_to_save()));
         }
         self.carry_out_all();
         self.hand_over_records();
@@ -203,11 +208,10 @@ impl Driver {
             Input::Spool(Spooled::Records { epoch, records }) => self.records(epoch, records),
             Input::Spool(Spooled::Failed(why)) => self.decide(Event::Refused { what: "outbox".into(), why }),
             Input::Workload(event) => self.happened(event),
-            Input::Answer(event) => {
-                if let Event::Staged { generation } | Event::StageFailed { generation, .. } = &event {
-                    self.works.staged(*generation);
+            Input::Outcome(outcome) => {
+                if let Some(event) = self.works.finished(outcome) {
+                    self.decide(event);
                 }
-                self.decide(event);
             }
             Input::Records | Input::Time | Input::Ended(_) => {}
         }
@@ -239,10 +243,7 @@ impl Driver {
                     return;
                 }
                 match result {
-                    Ok(files) => {
-                        let channels = self.works.opened(generation, plan, files);
-                        self.spool.configure(channels);
-                    }
+                    Ok(files) => self.works.opened(generation, plan, files),
                     Err(error @ BlobError::Disk { .. }) => {
                         tracing::error!(%error, "a blob could not be opened; it is tried again");
                         self.again = Some((self.mono() + STORE_AGAIN, Job::Open { generation, purpose, plan }));
@@ -301,7 +302,7 @@ impl Inputs {
             done = self.keeper.recv() => done.map_or(Input::Ended("the thread that keeps the disk"), Input::Keeper),
             spooled = self.spool.recv() => spooled.map_or(Input::Ended("the thread that keeps the outbox"), Input::Spool),
             event = self.workloads.recv() => event.map_or(Input::Ended("the workloads"), Input::Workload),
-            event = self.answers.recv() => event.map_or(Input::Ended("the dry starts"), Input::Answer),
+            outcome = self.outcomes.recv() => outcome.map_or(Input::Ended("the dry starts"), Input::Outcome),
             () = self.records.notified() => Input::Records,
         }
     }
@@ -309,10 +310,10 @@ impl Inputs {
     /// What is there already.
     fn try_next(&mut self) -> Option<Input> {
         let keeper = self.keeper.try_recv().ok().map(Input::Keeper);
-        let answer = || self.answers.try_recv().ok().map(Input::Answer);
+        let outcome = || self.outcomes.try_recv().ok().map(Input::Outcome);
         let workload = || self.workloads.try_recv().ok().map(Input::Workload);
         let spool = || self.spool.try_recv().ok().map(Input::Spool);
         let link = || self.link.try_recv().ok().map(Input::Link);
-        keeper.or_else(answer).or_else(workload).or_else(spool).or_else(link)
+        keeper.or_else(outcome).or_else(workload).or_else(spool).or_else(link)
     }
 }

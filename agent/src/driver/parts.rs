@@ -16,7 +16,7 @@ use super::{
     Driver, Inputs,
     keeper::{self, Keeper, judged},
     spool::Spool,
-    works::{Shelf, Works, data_channel},
+    works::{Memories, Shelf, Works, data_channel},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -41,7 +41,7 @@ use crate::{
         database::{Database, RedbStore},
     },
     sync::{Config, Limits, Sync},
-    workload::{Options, Ports as WorkloadPorts, Records, Workloads},
+    workload::{Options, Ports as WorkloadPorts, Records, Workloads, memory::Machine},
 };
 
 /// Bytes of frame memory that may lie idle.
@@ -228,13 +228,15 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let shelf = Rc::new(Shelf::default());
     let ports =
         WorkloadPorts { blobs: shelf.clone(), records: gathered.clone(), clock: clock.clone(), pool: pool.clone() };
-    let (workloads, happened) = Workloads::new(Options::new(settings.paths.worker.clone()), ports);
+    let options = Options { load: settings.workloads.load, ..Options::new(settings.paths.worker.clone()) };
+    let (workloads, happened) = Workloads::new(options, ports);
     let router = Router::new();
     let sensors = start_sensors(&settings, &router, &clock, pool);
     let largest: BTreeMap<String, usize> =
         settings.sensors.keys().filter_map(|name| Some((name.clone(), sensors.largest_frame(name)?))).collect();
-    let (answers, answered) = mpsc::unbounded_channel();
-    let works = Works::new(Rc::new(workloads), router, shelf, largest, answers);
+    let (outcomes, finished) = mpsc::unbounded_channel();
+    let memory = Memories { machine: Box::new(Machine), most: settings.workloads.memory_bytes };
+    let works = Works::new(Rc::new(workloads), router, shelf, memory, largest, outcomes);
 
     let (link, link_events, link_task) = mqtt::link(link_config(&settings), clock.clone(), Box::new(random));
     tokio::spawn(link_task);
@@ -247,7 +249,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         keeper: kept,
         spool: spooled,
         workloads: happened,
-        answers: answered,
+        outcomes: finished,
         records: wake,
     };
     let driver = Driver {

@@ -1,15 +1,27 @@
 //! Carries out what [`crate::sync`] decides about modules: dry starts, generations, and who gets the frames.
 //!
+//! A plan is staged beside what runs if there is room. Where there is room for all of it, the workers that were staged stay, and are
+//! the ones that are started. Where there is none, a new generation is placed, so that frames wait for it, and launched when
+//! what it replaces is gone.
+//!
 //! Invariants: a worker is given files that were hashed in this run of the agent, opened anew for each start. What is stopped
-//! while its blobs are still being opened is never started.
+//! while its blobs are still being opened is never started. Frames go to a generation that is placed, never to none while one is routed.
 
-use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::AsRawFd, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    rc::Rc,
+    sync::Arc,
+};
 
 use sanderling_protocol::{
     deployment::Channel,
     digest::Digest,
-    reported::ModuleReport,
-    worker::{Blob, Model},
+    reported::{Handover, ModuleReport},
+    worker::{Blob, Fault, Model},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -17,7 +29,12 @@ use super::keeper::Purpose;
 use crate::{
     router::Router,
     sync::{Event, Plan},
-    workload::{self, ModuleSpec, Workloads, ring_bytes},
+    workload::{
+        self, ModuleSpec, Staged, Workloads,
+        handover::{Choice, Room, Staging},
+        memory::Memory,
+        ring_bytes,
+    },
 };
 
 /// Verified blobs that are open, for workers to be given.
@@ -47,41 +64,72 @@ impl workload::Blobs for Shelf {
     }
 }
 
+/// What became of something that takes its time.
+pub(super) enum Outcome {
+    /// A dry start is over.
+    Staged {
+        generation: u64,
+        handover: Handover,
+        /// The workers that wait to be started; or the module that failed, and why.
+        result: Result<Vec<Staged>, (String, Fault)>,
+    },
+    /// Every worker of a generation is gone.
+    Gone { generation: u64 },
+}
+
 /// The modules of all generations.
 pub(super) struct Works {
     workloads: Rc<Workloads>,
     router: Rc<Router>,
     shelf: Rc<Shelf>,
+    memory: Memories,
     /// How large the frames of a sensor are at most, in bytes.
     largest: BTreeMap<String, usize>,
     opening: BTreeMap<u64, Purpose>,
-    dry: BTreeMap<u64, JoinHandle<()>>,
     plans: BTreeMap<u64, Arc<Plan>>,
-    started: BTreeMap<u64, Purpose>,
+    staging: BTreeMap<u64, JoinHandle<()>>,
+    staged: BTreeMap<u64, Vec<Staged>>,
+    placed: BTreeSet<u64>,
+    /// Placed and not launched, since others must be gone first.
+    held: BTreeSet<u64>,
+    leaving: BTreeSet<u64>,
     routed: Option<u64>,
-    answers: mpsc::UnboundedSender<Event>,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+}
+
+/// The memory that there is for workers.
+pub(super) struct Memories {
+    /// The machine's.
+    pub(super) machine: Box<dyn Memory>,
+    /// What all workers together may use, in bytes.
+    pub(super) most: Option<u64>,
 }
 
 impl Works {
-    /// Nothing runs. The outcomes of dry starts go to `answers`.
+    /// Nothing runs. What takes its time tells of its end on `outcomes`, for [`Works::finished`].
     pub(super) fn new(
         workloads: Rc<Workloads>,
         router: Rc<Router>,
         shelf: Rc<Shelf>,
+        memory: Memories,
         largest: BTreeMap<String, usize>,
-        answers: mpsc::UnboundedSender<Event>,
+        outcomes: mpsc::UnboundedSender<Outcome>,
     ) -> Self {
         Self {
             workloads,
             router,
             shelf,
+            memory,
             largest,
             opening: BTreeMap::new(),
-            dry: BTreeMap::new(),
             plans: BTreeMap::new(),
-            started: BTreeMap::new(),
+            staging: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            placed: BTreeSet::new(),
+            held: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             routed: None,
-            answers,
+            outcomes,
         }
     }
 
@@ -100,86 +148,141 @@ impl Works {
         self.opening.remove(&generation);
     }
 
-    /// Its blobs are open. Gives the policies of its channels where it is started now.
-    pub(super) fn opened(
-        &mut self,
-        generation: u64,
-        plan: Arc<Plan>,
-        files: Vec<(Digest, File)>,
-    ) -> Vec<(String, Channel)> {
-        let Some(purpose) = self.opening.remove(&generation) else { return Vec::new() };
+    /// Its blobs are open: it is staged, or launched as soon as there is room.
+    pub(super) fn opened(&mut self, generation: u64, plan: Arc<Plan>, files: Vec<(Digest, File)>) {
+        let Some(purpose) = self.opening.remove(&generation) else { return };
         self.shelf.put(files);
-        let specs = self.specs(&plan);
-        let channels = channels(&plan);
+        let specs = if purpose == Purpose::Stage { self.specs(&plan) } else { Vec::new() };
         self.plans.insert(generation, plan);
-        self.started.insert(generation, purpose);
         match purpose {
-            Purpose::Stage => {
-                self.dry_start(generation, specs);
-                Vec::new()
-            }
-            Purpose::Start => {
-                if let Err(error) = self.workloads.start(generation, specs) {
-                    tracing::error!(%error, "a generation was not started");
+            Purpose::Stage => self.stage(generation, specs),
+            Purpose::Start => self.launch_when_room(generation),
+        }
+    }
+
+    fn stage(&mut self, generation: u64, specs: Vec<ModuleSpec>) {
+        let wanted: Vec<u64> = specs.iter().map(ModuleSpec::memory).collect();
+        let Choice { staging, handover } = self.room().choose(self.needed_beside(generation), &wanted);
+        tracing::info!(generation, ?staging, ?handover, "how it is staged, and takes the place of what runs");
+        let (workloads, outcomes) = (self.workloads.clone(), self.outcomes.clone());
+        let task = tokio::task::spawn_local(async move {
+            let result = load(&workloads, specs, staging).await;
+            // The driver is gone only when the agent ends.
+            let _ = outcomes.send(Outcome::Staged { generation, handover, result });
+        });
+        self.staging.insert(generation, task);
+    }
+
+    /// Something that took its time is over. Gives what [`crate::sync`] is to hear of it.
+    pub(super) fn finished(&mut self, outcome: Outcome) -> Option<Event> {
+        match outcome {
+            Outcome::Staged { generation, handover, result } => {
+                // What was stopped meanwhile nobody waits for; its workers end here.
+                self.staging.remove(&generation)?;
+                match result {
+                    Ok(workers) => {
+                        self.staged.insert(generation, workers);
+                        Some(Event::Staged { generation, handover })
+                    }
+                    Err((module, fault)) => {
+                        self.forget(generation);
+                        Some(Event::StageFailed { generation, module, fault })
+                    }
                 }
-                self.route_now();
-                channels
+            }
+            Outcome::Gone { generation } => {
+                self.leaving.remove(&generation);
+                for held in std::mem::take(&mut self.held) {
+                    self.launch_when_room(held);
+                }
+                None
             }
         }
     }
 
-    fn dry_start(&mut self, generation: u64, specs: Vec<ModuleSpec>) {
-        let (workloads, answers) = (self.workloads.clone(), self.answers.clone());
-        let task = tokio::task::spawn_local(async move {
-            let mut outcome = Event::Staged { generation };
-            for spec in specs {
-                if let Err(fault) = workloads.dry_start(&spec).await {
-                    outcome = Event::StageFailed { generation, module: spec.module.name, fault };
-                    break;
-                }
-            }
-            // The driver is gone only when the agent ends.
-            let _ = answers.send(outcome);
-        });
-        self.dry.insert(generation, task);
+    /// Places a generation: from now on frames can be routed to it. Gives the policies of its channels.
+    pub(super) fn place(&mut self, generation: u64, plan: &Plan) -> Vec<(String, Channel)> {
+        match self.workloads.place(generation, self.specs(plan)) {
+            Ok(()) => drop(self.placed.insert(generation)),
+            Err(error) => tracing::error!(%error, "a generation was not started"),
+        }
+        channels(plan)
     }
 
-    /// A dry start is over.
-    pub(super) fn staged(&mut self, generation: u64) {
-        self.dry.remove(&generation);
+    /// Launches what was staged under this number, at once or as soon as there is room; `false` where nothing was.
+    pub(super) fn launch_staged(&mut self, generation: u64) -> bool {
+        let Some(workers) = self.staged.remove(&generation) else { return false };
+        if workers.is_empty() {
+            self.launch_when_room(generation);
+        } else {
+            self.workloads.launch(generation, workers);
+        }
+        true
+    }
+
+    fn launch_when_room(&mut self, generation: u64) {
+        if self.room().fits(self.needed_beside(generation), self.workloads.needs(generation)) {
+            self.workloads.launch(generation, Vec::new());
+        } else {
+            tracing::info!(generation, "it is launched when what it replaces is gone");
+            self.held.insert(generation);
+        }
+    }
+
+    fn room(&self) -> Room {
+        let resident = |pid: &u32| self.memory.machine.resident(*pid);
+        Room {
+            available: self.memory.machine.available(),
+            resident: self.workloads.pids().iter().map(resident).fold(0, u64::saturating_add),
+            most: self.memory.most,
+        }
+    }
+
+    /// What all other generations may use, in bytes.
+    fn needed_beside(&self, generation: u64) -> u64 {
+        let others = self.placed.iter().chain(&self.leaving).filter(|other| **other != generation);
+        others.map(|other| self.workloads.needs(*other)).fold(0, u64::saturating_add)
+    }
+
+    /// Gives the frames to a generation that is placed, or to none. It takes over what waits for the one before.
+    pub(super) fn route(&mut self, generation: Option<u64>) {
+        self.routed = generation;
+        self.router.switch(generation.map(|generation| self.workloads.inlets(generation)).unwrap_or_default());
+    }
+
+    /// Stops a generation or a dry start. What another one takes over from may answer what it was handed.
+    pub(super) fn stop(&mut self, generation: u64) {
+        self.opening.remove(&generation);
+        self.staged.remove(&generation);
+        self.held.remove(&generation);
+        if let Some(task) = self.staging.remove(&generation) {
+            task.abort();
+        }
+        if self.placed.remove(&generation) {
+            self.leaving.insert(generation);
+            let (workloads, outcomes) = (self.workloads.clone(), self.outcomes.clone());
+            let taken_over = self.routed.is_some_and(|routed| routed != generation);
+            tokio::task::spawn_local(async move {
+                if taken_over {
+                    workloads.drain(generation).await;
+                } else {
+                    workloads.stop(generation).await;
+                }
+                let _ = outcomes.send(Outcome::Gone { generation });
+            });
+        }
         self.forget(generation);
     }
 
-    /// Gives the frames to a generation, as soon as it is started, or to none.
-    pub(super) fn route(&mut self, generation: Option<u64>) {
-        self.routed = generation;
-        if generation.is_none() {
-            self.router.switch(Vec::new());
-        }
-        self.route_now();
-    }
-
-    fn route_now(&self) {
-        if let Some(generation) = self.routed.filter(|generation| self.started.contains_key(generation)) {
+    /// Stops these modules of a generation for good; its others run on.
+    pub(super) fn withdraw(&mut self, generation: u64, modules: &[String]) {
+        self.workloads.stop_modules(generation, modules);
+        if self.routed == Some(generation) {
             self.router.switch(self.workloads.inlets(generation));
         }
     }
 
-    /// Stops a generation or a dry start.
-    pub(super) fn stop(&mut self, generation: u64) {
-        self.opening.remove(&generation);
-        if let Some(task) = self.dry.remove(&generation) {
-            task.abort();
-        }
-        if self.started.get(&generation) == Some(&Purpose::Start) {
-            let workloads = self.workloads.clone();
-            tokio::task::spawn_local(async move { workloads.stop(generation).await });
-        }
-        self.forget(generation);
-    }
-
     fn forget(&mut self, generation: u64) {
-        self.started.remove(&generation);
         self.plans.remove(&generation);
         let plans = &self.plans;
         self.shelf
@@ -200,9 +303,10 @@ impl Works {
     /// Stops everything, at the end of the agent.
     pub(super) async fn stop_all(&mut self) {
         self.router.switch(Vec::new());
-        for task in std::mem::take(&mut self.dry).into_values() {
+        for task in std::mem::take(&mut self.staging).into_values() {
             task.abort();
         }
+        self.staged.clear();
         self.workloads.stop_all().await;
     }
 
@@ -220,6 +324,24 @@ impl Works {
         };
         plan.deployment.modules.iter().filter_map(spec).collect()
     }
+}
+
+/// Loads modules, one after the other: those that run have the processors meanwhile.
+async fn load(
+    workloads: &Workloads,
+    specs: Vec<ModuleSpec>,
+    staging: Staging,
+) -> Result<Vec<Staged>, (String, Fault)> {
+    let mut staged = Vec::new();
+    for spec in specs {
+        let failed = |fault| (spec.module.name.clone(), fault);
+        match staging {
+            Staging::Kept => staged.push(workloads.stage(&spec).await.map_err(failed)?),
+            Staging::OneByOne => drop(workloads.dry_start(&spec).await.map_err(failed)?),
+            Staging::Skipped => {}
+        }
+    }
+    Ok(staged)
 }
 
 fn channels(plan: &Plan) -> Vec<(String, Channel)> {

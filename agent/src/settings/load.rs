@@ -14,7 +14,8 @@ use toml::{Table, Value};
 
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
-    raw::{Raw, RawBroker, RawPaths},
+    WorkloadSettings,
+    raw::{Raw, RawBroker, RawPaths, RawWorkloads},
     sensor,
 };
 use crate::{certificate, frames};
@@ -201,6 +202,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
             max_frame_bytes: max_frame,
             reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20),
         },
+        workloads: check_workloads(&raw.workloads, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
         broker,
@@ -263,6 +265,13 @@ fn check_broker(raw: RawBroker, origin: &Origin) -> Result<BrokerSettings, Setti
         backoff_min,
         backoff_max,
     })
+}
+
+fn check_workloads(raw: &RawWorkloads, origin: &Origin) -> Result<WorkloadSettings, SettingsError> {
+    let within = |key: &str, value: u64, most: u64, unit: &str| origin.range(&["workloads", key], value, 1..=most, unit);
+    let memory_mib = raw.memory_mib.map(|mib| within("memory_mib", mib, 1 << 20, " MiB")).transpose()?;
+    let load_s = within("load_s", raw.load_s.unwrap_or(60), 3600, " s")?;
+    Ok(WorkloadSettings { memory_bytes: memory_mib.map(|mib| mib << 20), load: Duration::from_secs(load_s) })
 }
 
 fn check_paths(raw: RawPaths) -> PathSettings {

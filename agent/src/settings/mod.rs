@@ -96,6 +96,8 @@ pub struct Settings {
     pub report: ReportSettings,
     /// `[limits]`.
     pub limits: LimitSettings,
+    /// `[workloads]`.
+    pub workloads: WorkloadSettings,
     /// `[log] level`.
     pub log_level: LogLevel,
     /// `[sensor.<name>]`.
@@ -166,6 +168,16 @@ pub struct LimitSettings {
     pub max_frame_bytes: usize,
     /// What must stay free on the state directory's disk, in bytes.
     pub reserve_bytes: u64,
+}
+
+/// `[workloads]`: the worker processes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkloadSettings {
+    /// `memory_mib`: what all workers together may use, in bytes here. Two deployments side by side must fit in it; else the old one is
+    /// stopped before the new one is started. Absent: what the machine has available. Set it where a cgroup gives the agent less.
+    pub memory_bytes: Option<u64>,
+    /// `load_s`: a module and its models must be loaded within this time, 60 s by default.
+    pub load: Duration,
 }
 
 /// `[log] level`.

@@ -18,6 +18,7 @@ pub(super) struct Raw {
     pub(super) outbox: RawOutbox,
     pub(super) report: RawReport,
     pub(super) limits: RawLimits,
+    pub(super) workloads: RawWorkloads,
     pub(super) log: RawLog,
     pub(super) sensor: BTreeMap<String, RawSensor>,
 }
@@ -77,6 +78,13 @@ pub(super) struct RawReport {
 pub(super) struct RawLimits {
     pub(super) max_frame_bytes: Option<usize>,
     pub(super) reserve_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawWorkloads {
+    pub(super) memory_mib: Option<u64>,
+    pub(super) load_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

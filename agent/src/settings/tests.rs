@@ -40,6 +40,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(settings.paths.state, Path::new("/var/lib/sanderling"));
     assert_eq!(settings.pull_window_bytes, 512 << 10);
     assert_eq!(settings.outbox.commit_interval, Duration::from_millis(100));
+    assert_eq!((settings.workloads.memory_bytes, settings.workloads.load), (None, Duration::from_secs(60)));
     assert_eq!((settings.report.min_interval, settings.report.max_interval.as_secs()), (Duration::from_secs(2), 300));
     assert_eq!(settings.log_level, LogLevel::Info);
     assert!(settings.sensors.is_empty() && settings.labels.is_empty());
@@ -82,6 +83,8 @@ fn a_value_out_of_range_is_an_error_with_the_file_that_says_so() {
         ("[outbox]\nmax_bytes = 1", "outbox.max_bytes"),
         ("[pull]\nwindow_bytes = 1", "pull.window_bytes"),
         ("[limits]\nmax_frame_bytes = 1", "limits.max_frame_bytes"),
+        ("[workloads]\nmemory_mib = 0", "workloads.memory_mib"),
+        ("[workloads]\nload_s = 4000", "workloads.load_s"),
         ("[sensor.\"a b\"]\nkind = \"socket\"\npath = \"x\"", "sensor.a b"),
         ("[sensor.c]\nkind = \"replay\"", "sensor.c.path"),
         ("[sensor.c]\nkind = \"replay\"\npath = \"x\"\nrate = 0.0", "sensor.c.rate"),

@@ -2,15 +2,19 @@
 //!
 //! Each input of the module is a lane with a policy. A lane hands a bounded number of frames to the worker through its
 //! ring; the rest waits here, and when too much waits, the oldest is dropped and counted. `latest`: one frame at work and one
-//! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring.
+//! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring; all of them here
+//! while there is no worker.
+//!
+//! When another generation of the module takes over, what waits here goes to its entrance, before any newer frame; what the worker
+//! has been handed it answers itself. What it does not answer any more is counted where the frames go now.
 //!
 //! Invariants: a frame is taken or dropped at once; nobody waits. Frames of a lane stay in order. The worker answers the
 //! frames in the order in which it got them; anything else is [`Broken`]. A worker that is being restarted loses what it was handed,
-//! which counts as dropped; what waits here waits on.
+//! which counts as dropped; what waits here waits on. Each frame is in one entrance at a time.
 //!
 //! Limits: frames that wait hold at most [`MOST_WAITING`] bytes for each lane, one frame apart.
 
-use std::{cell::RefCell, collections::VecDeque, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
 use sanderling_guest::frame::HEADER;
 use sanderling_protocol::{deployment::Policy, worker::ring::RingError};
@@ -66,6 +70,7 @@ pub struct Counts {
 
 /// The entrance of one module.
 pub struct Inlet {
+    module: Rc<str>,
     sensors: Vec<String>,
     state: RefCell<State>,
     pool: Pool,
@@ -84,6 +89,7 @@ struct State {
     wake: bool,
     broken: bool,
     closed: bool,
+    heir: Option<Rc<Inlet>>,
 }
 
 struct Outstanding {
@@ -108,8 +114,13 @@ enum Handed {
 }
 
 impl Inlet {
-    /// An entrance with one lane for each input. Nothing gets in before [`Inlet::open`].
-    pub fn new<'a>(inputs: impl IntoIterator<Item = (&'a str, Policy)>, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+    /// The entrance of `module`, with one lane for each input. Nothing gets in before [`Inlet::open`].
+    pub fn new<'a>(
+        module: Rc<str>,
+        inputs: impl IntoIterator<Item = (&'a str, Policy)>,
+        pool: Pool,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (sensors, lanes): (Vec<_>, Vec<_>) =
             inputs.into_iter().map(|(sensor, policy)| (sensor.to_owned(), Lane::new(policy))).unzip();
         let most = lanes.iter().map(|lane: &Lane| lane.most_in_ring).sum();
@@ -123,8 +134,15 @@ impl Inlet {
             wake: false,
             broken: false,
             closed: false,
+            heir: None,
         };
-        Self { sensors, state: RefCell::new(state), pool, clock, unwatched: Notify::new() }
+        let state = RefCell::new(state);
+        Self { module, sensors, state, pool, clock, unwatched: Notify::new() }
+    }
+
+    /// The module's name in its deployment.
+    pub fn module(&self) -> &str {
+        &self.module
     }
 
     /// The sensors of its lanes, in order.
@@ -184,16 +202,48 @@ impl Inlet {
         let state = &mut *state;
         state.feed = None;
         state.wake = false;
-        let mut lost = state.outstanding.drain(..);
-        let at_hand = lost.next().map(|first| first.seq);
-        for frame in lost {
-            state.counts.dropped += 1;
-            if let Some(lane) = state.lanes.get_mut(frame.lane) {
-                lane.dropped = lane.dropped.saturating_add(1);
+        state.lanes.iter_mut().for_each(|lane| lane.in_ring = 0);
+        let lost = std::mem::take(&mut state.outstanding);
+        // The frame at hand is told of with the fault, which nobody hears of once another generation has taken over.
+        for frame in lost.iter().skip(usize::from(state.heir.is_none())) {
+            match &state.heir {
+                Some(heir) => heir.lost(self.sensors.get(frame.lane)),
+                None => state.lost(frame.lane),
             }
         }
-        state.lanes.iter_mut().for_each(|lane| lane.in_ring = 0);
-        at_hand
+        lost.front().map(|first| first.seq)
+    }
+
+    /// Lets another generation of the module take over: what waits here goes to `heir`, and nothing is taken here any more. What the
+    /// worker was handed stays with it.
+    pub fn hand_over(&self, heir: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        state.closed = true;
+        for (sensor, lane) in self.sensors.iter().zip(&mut state.lanes) {
+            lane.bytes = 0;
+            heir.inherit(sensor, lane.waiting.drain(..), std::mem::take(&mut lane.dropped));
+        }
+        state.heir = Some(heir.clone());
+        drop(state);
+        heir.pump();
+    }
+
+    /// Takes what waited at the entrance before; `dropped` frames are missing before the first of them.
+    fn inherit(&self, sensor: &str, frames: impl Iterator<Item = Frame>, dropped: u32) {
+        let mut state = self.state.borrow_mut();
+        let Some(lane) = self.sensors.iter().position(|own| own == sensor).filter(|_| !state.closed) else { return };
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.dropped = lane.dropped.saturating_add(dropped);
+        }
+        for frame in frames {
+            state.wait(lane, frame);
+        }
+    }
+
+    /// A frame of this sensor was lost at the entrance before.
+    fn lost(&self, sensor: Option<&String>) {
+        let lane = self.sensors.iter().position(|own| Some(own) == sensor);
+        self.state.borrow_mut().lost(lane.unwrap_or(usize::MAX));
     }
 
     /// Takes nothing any more, and lets go of what waits: the module is stopped or in quarantine.
@@ -240,6 +290,11 @@ impl Inlet {
             lane.in_ring = lane.in_ring.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// Whether the worker has answered all that it was handed.
+    pub(super) fn is_drained(&self) -> bool {
+        self.state.borrow().outstanding.is_empty()
     }
 
     /// Hands over what waits, as far as there is room, and wakes the worker.
@@ -324,10 +379,17 @@ impl State {
         }
     }
 
+    fn lost(&mut self, lane: usize) {
+        self.counts.dropped += 1;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.dropped = lane.dropped.saturating_add(1);
+        }
+    }
+
     fn wait(&mut self, lane: usize, frame: Frame) {
         let Some(lane) = self.lanes.get_mut(lane) else { return };
         let held = frame.held();
-        while lane.waiting.len() >= lane.most_waiting
+        while lane.waiting.len() >= lane.room()
             || (lane.bytes.saturating_add(held) > MOST_WAITING && !lane.waiting.is_empty())
         {
             lane.pop();
@@ -350,6 +412,11 @@ impl Lane {
             bytes: 0,
             dropped: 0,
         }
+    }
+
+    /// How many frames may wait outside the ring: one is at work, or will be, and as many wait in all as the policy says.
+    fn room(&self) -> usize {
+        (self.most_in_ring + self.most_waiting).saturating_sub(self.in_ring.max(1)).max(1)
     }
 
     fn pop(&mut self) {

@@ -1,6 +1,6 @@
 //! One module of a generation: its worker, again and again, until it is stopped.
 //!
-//! A task ([`run`]) owns the worker. It carries out what [`supervise`](super::supervise) decides, and while a worker lives
+//! A task ([`run`]) owns the worker. Once launched, it carries out what [`supervise`](super::supervise) decides, and while a worker lives
 //! (`life`), hears what it says.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 use sanderling_protocol::{
-    reported::{ModuleReport, ModuleState},
+    reported::{Excess, ModuleReport, ModuleState},
     worker::Fault,
 };
 use tokio::sync::{Notify, mpsc};
@@ -21,6 +21,7 @@ use super::{
     life::{self, End},
     stats::FrameTimes,
     supervise::{Effect, Event, Supervision},
+    worker::Staged,
 };
 
 /// What someone asks of a module's task.
@@ -28,6 +29,8 @@ use super::{
 pub(super) enum Ask {
     /// End it.
     Stop,
+    /// End it, when its worker has answered what it was handed.
+    Drain,
     /// Start it anew.
     Restart,
 }
@@ -38,6 +41,7 @@ pub(super) struct Tally {
     pub(super) faults: u64,
     pub(super) unreadable: u64,
     pub(super) times: FrameTimes,
+    pub(super) excess: Excess,
     pub(super) denied: Vec<String>,
     pub(super) pid: Option<u32>,
     fault: Option<Fault>,
@@ -58,6 +62,11 @@ pub(super) struct Instance {
     events: mpsc::UnboundedSender<WorkloadEvent>,
     asked: Cell<Option<Ask>>,
     asks: Notify,
+    staged: RefCell<Option<Staged>>,
+    launched: Cell<bool>,
+    launches: Notify,
+    ended: Cell<bool>,
+    ends: Notify,
 }
 
 impl Instance {
@@ -70,12 +79,14 @@ impl Instance {
         events: mpsc::UnboundedSender<WorkloadEvent>,
     ) -> Rc<Self> {
         let inputs = spec.module.input.iter().map(|input| (input.sensor.as_str(), input.policy));
-        let inlet = Rc::new(Inlet::new(inputs, ports.pool.clone(), ports.clock.clone()));
+        let name: Rc<str> = spec.module.name.as_str().into();
+        let inlet = Rc::new(Inlet::new(name.clone(), inputs, ports.pool.clone(), ports.clock.clone()));
         let tally = Tally {
             frames: 0,
             faults: 0,
             unreadable: 0,
             times: FrameTimes::new(),
+            excess: Excess::default(),
             denied: Vec::new(),
             pid: None,
             fault: None,
@@ -85,7 +96,7 @@ impl Instance {
         };
         Rc::new(Self {
             generation,
-            name: spec.module.name.as_str().into(),
+            name,
             spec,
             options,
             ports,
@@ -94,6 +105,11 @@ impl Instance {
             events,
             asked: Cell::new(None),
             asks: Notify::new(),
+            staged: RefCell::new(None),
+            launched: Cell::new(false),
+            launches: Notify::new(),
+            ended: Cell::new(false),
+            ends: Notify::new(),
         })
     }
 
@@ -107,12 +123,55 @@ impl Instance {
         &self.inlet
     }
 
+    /// Lets its task begin: with the worker that has loaded it already, where there is one.
+    pub(super) fn launch(&self, staged: Option<Staged>) {
+        self.staged.replace(staged);
+        self.launched.set(true);
+        self.launches.notify_one();
+    }
+
+    async fn launched(&self) {
+        while !self.launched.get() {
+            self.launches.notified().await;
+        }
+    }
+
+    /// The worker that has loaded it, where that waits.
+    pub(super) fn take_staged(&self) -> Option<Staged> {
+        self.staged.take()
+    }
+
     /// Asks its task for something. To stop is not taken back.
     pub(super) fn ask(&self, ask: Ask) {
-        if self.asked.get() != Some(Ask::Stop) {
+        let stays = match self.asked.get() {
+            Some(Ask::Stop) => true,
+            Some(Ask::Drain) => ask != Ask::Stop,
+            Some(Ask::Restart) | None => false,
+        };
+        if !stays {
             self.asked.set(Some(ask));
         }
         self.asks.notify_one();
+    }
+
+    /// Whether it was asked to stop for good.
+    pub(super) fn is_to_stop(&self) -> bool {
+        self.asked.get() == Some(Ask::Stop)
+    }
+
+    /// Whether its task is over, and with it its worker.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Returns when its task is over.
+    pub(super) async fn ended(&self) {
+        while !self.ended.get() {
+            let ends = self.ends.notified();
+            if !self.ended.get() {
+                ends.await;
+            }
+        }
     }
 
     /// What is asked of the task, once it is. May be dropped at any time; nothing is lost.
@@ -152,6 +211,7 @@ impl Instance {
             unreadable: tally.unreadable.saturating_add(counts.oversize),
             frame_us_p50,
             frame_us_p99,
+            excess: tally.excess,
             denied: tally.denied.clone(),
             pid: tally.pid,
             fault: tally.fault.clone(),
@@ -174,15 +234,48 @@ impl Instance {
     }
 }
 
+/// Tells of the end of a task, however it ends.
+struct Ending(Rc<Instance>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.set(true);
+        self.0.ends.notify_waiters();
+    }
+}
+
 /// The task of a module: returns when it was stopped.
 pub(super) async fn run(instance: Rc<Instance>) {
+    let _ending = Ending(instance.clone());
+    if wait_for_launch(&instance).await {
+        supervise(&instance).await;
+    }
+    instance.inlet.close();
+    instance.tell(Happened::Stopped);
+}
+
+/// `false` where it is stopped before.
+async fn wait_for_launch(instance: &Instance) -> bool {
+    loop {
+        tokio::select! {
+            () = instance.launched() => return true,
+            ask = instance.asked() => match ask {
+                Ask::Stop | Ask::Drain => return false,
+                Ask::Restart => instance.asked.set(None),
+            },
+        }
+    }
+}
+
+/// Returns when it was stopped.
+async fn supervise(instance: &Rc<Instance>) {
     let (mut supervision, mut effect) = Supervision::new(instance.spec.module.restart);
     loop {
         instance.show(&supervision);
         let event = match effect {
-            Effect::Launch => launch(&instance, &mut supervision).await,
-            Effect::Wait(until) => pause(&instance, until).await,
-            Effect::Rest if supervision.state() == ModuleState::Stopped => break,
+            Effect::Launch => launch(instance, &mut supervision).await,
+            Effect::Wait(until) => pause(instance, until).await,
+            Effect::Rest if supervision.state() == ModuleState::Stopped => return,
             Effect::Rest => event_of(instance.asked().await),
         };
         if event == Event::Restart {
@@ -199,11 +292,9 @@ pub(super) async fn run(instance: Rc<Instance>) {
         }
         if event == Event::Faulted {
             instance.show(&supervision);
-            faulted(&instance, &supervision);
+            faulted(instance, &supervision);
         }
     }
-    instance.inlet.close();
-    instance.tell(Happened::Stopped);
 }
 
 /// Runs one worker from its start to its end.
@@ -253,7 +344,7 @@ async fn pause(instance: &Instance, until: Duration) -> Event {
 
 fn event_of(ask: Ask) -> Event {
     match ask {
-        Ask::Stop => Event::Stop,
+        Ask::Stop | Ask::Drain => Event::Stop,
         Ask::Restart => Event::Restart,
     }
 }

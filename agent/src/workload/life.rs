@@ -1,5 +1,8 @@
 //! The life of one worker: loaded, begun, fed, ended.
 //!
+//! A worker that another generation takes over from first answers the frames that it was handed, for a bounded time, and is told to
+//! stop then.
+//!
 //! Invariants: a worker that is silent for longer than it may be is killed, by this side's clock. Its socket is read
 //! once more before that, so that a supervisor which was held up itself does not blame the worker.
 
@@ -7,7 +10,7 @@ use std::{rc::Rc, time::Duration};
 
 use sanderling_protocol::{
     deployment::Grant,
-    worker::{Fault, FaultCode, FromWorker, Inbox, ToWorker},
+    worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker},
 };
 
 use super::{
@@ -46,6 +49,7 @@ enum Turn {
 enum Phase {
     Starting { due: Duration },
     Running,
+    Draining { ask: Ask, due: Duration },
     Stopping { ask: Ask, due: Duration, interrupted: bool },
 }
 
@@ -59,22 +63,11 @@ struct Life<'a> {
 
 /// Starts a worker and stays with it to its end. `running` is called when its start function has returned.
 pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration)) -> End {
-    let mut worker = match Worker::start(&instance.spec, &instance.options, &*instance.ports.blobs) {
-        Ok(worker) => worker,
-        Err(fault) => return End::Fault(fault),
+    let (mut worker, ready) = match load(instance).await {
+        Ok(loaded) => loaded,
+        Err(end) => return end,
     };
-    instance.tally.borrow_mut().pid = Some(worker.pid());
-    let ready = tokio::select! {
-        ready = worker.ready(instance.options.load) => ready,
-        ask = instance.asked() => {
-            worker.stop(instance.options.stop).await;
-            return End::Asked(ask);
-        }
-    };
-    match ready {
-        Ok(ready) => instance.tell(Happened::Ready(ready)),
-        Err(fault) => return End::Fault(fault),
-    }
+    instance.tell(Happened::Ready(ready));
     worker.say(&ToWorker::Begin);
     let now = instance.now();
     let mut life = Life {
@@ -92,12 +85,30 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
     end
 }
 
+/// A worker that has loaded the module: one that waits already, or a new one.
+async fn load(instance: &Rc<Instance>) -> Result<(Worker, Ready), End> {
+    if let Some(staged) = instance.take_staged() {
+        instance.tally.borrow_mut().pid = Some(staged.worker.pid());
+        return Ok((staged.worker, staged.ready));
+    }
+    let started = Worker::start(&instance.spec, &instance.options, &*instance.ports.blobs);
+    let mut worker = started.map_err(End::Fault)?;
+    instance.tally.borrow_mut().pid = Some(worker.pid());
+    tokio::select! {
+        ready = worker.ready(instance.options.load) => Ok((worker, ready.map_err(End::Fault)?)),
+        ask = instance.asked() => {
+            worker.stop(instance.options.stop).await;
+            Err(End::Asked(ask))
+        }
+    }
+}
+
 impl Life<'_> {
     async fn lead(&mut self, worker: &mut Worker, mut running: impl FnMut(Duration)) -> End {
         loop {
             let received = tokio::select! {
                 received = worker.receive() => Some(received),
-                ask = self.instance.asked(), if !self.is_stopping() => {
+                ask = self.instance.asked(), if self.leaving().is_none() => {
                     self.stop(worker, ask);
                     None
                 }
@@ -126,9 +137,9 @@ impl Life<'_> {
         match received {
             None => return None,
             Some(Received::End) => {
-                return Some(match self.phase {
-                    Phase::Stopping { ask, .. } => End::Asked(ask),
-                    _ => End::Fault(worker.crashed().await),
+                return Some(match self.leaving() {
+                    Some(ask) => End::Asked(ask),
+                    None => End::Fault(worker.crashed().await),
                 });
             }
             Some(Received::Bytes) => {}
@@ -138,23 +149,27 @@ impl Life<'_> {
                 Ok(None) => break,
                 Ok(Some(Turn::None)) => {}
                 Ok(Some(Turn::Running)) => {
-                    if !matches!(self.phase, Phase::Stopping { .. }) {
+                    if self.leaving().is_none() {
                         self.begin(worker);
                         running(now);
                         self.instance.tell(Happened::Running);
                     }
                 }
                 Ok(Some(Turn::Stopped)) => {
-                    return Some(match self.phase {
-                        Phase::Stopping { ask, .. } => End::Asked(ask),
-                        _ => End::Fault(worker.out_of_turn()),
+                    return Some(match self.leaving() {
+                        Some(ask) => End::Asked(ask),
+                        None => End::Fault(worker.out_of_turn()),
                     });
                 }
                 Ok(Some(Turn::Fault(fault))) => {
                     worker.leave(LEAVE).await;
-                    return Some(match self.phase {
-                        Phase::Stopping { ask, .. } => End::Asked(ask),
-                        _ => End::Fault(exit::bounded(fault)),
+                    let fault = exit::bounded(fault);
+                    return Some(match self.leaving() {
+                        Some(ask) => {
+                            tracing::warn!(module = self.instance.name(), %fault, "a module faulted while it was stopped");
+                            End::Asked(ask)
+                        }
+                        None => End::Fault(fault),
                     });
                 }
                 Err(breach) => return Some(End::Fault(worker.breach(&breach))),
@@ -164,6 +179,11 @@ impl Life<'_> {
         self.tell_frames(now);
         if self.instance.inlet.is_broken() {
             return Some(End::Fault(worker.breach("counters in its ring that contradict each other")));
+        }
+        if let Phase::Draining { ask, .. } = self.phase
+            && self.instance.inlet.is_drained()
+        {
+            self.end(worker, ask);
         }
         None
     }
@@ -194,7 +214,7 @@ impl Life<'_> {
             FromWorker::Denied { function } => self.denied(function),
             FromWorker::Running => {
                 return match self.phase {
-                    Phase::Running => Err("it says twice that it runs".into()),
+                    Phase::Running | Phase::Draining { .. } => Err("it says twice that it runs".into()),
                     _ => Ok(Some(Turn::Running)),
                 };
             }
@@ -210,14 +230,18 @@ impl Life<'_> {
         if !self.instance.spec.module.grants.iter().any(granted) {
             return Err(format!("a record on channel {:?}, which is not granted", exit::clip(channel, 64)));
         }
-        if self.records.take(now) {
+        if !self.records.take(now) {
+            self.instance.tally.borrow_mut().excess.records += 1;
+        } else {
             self.instance.ports.records.borrow_mut().record(self.instance.name(), channel, seq, payload);
         }
         Ok(())
     }
 
     fn log(&mut self, level: u8, text: &str, now: Duration) {
-        if self.lines.take(now) {
+        if !self.lines.take(now) {
+            self.instance.tally.borrow_mut().excess.log_lines += 1;
+        } else {
             let refused = self.lines.refused();
             let mut records = self.instance.ports.records.borrow_mut();
             if refused > 0 {
@@ -254,12 +278,24 @@ impl Life<'_> {
         }
     }
 
-    fn is_stopping(&self) -> bool {
-        matches!(self.phase, Phase::Stopping { .. })
+    /// What it was asked that makes it leave.
+    fn leaving(&self) -> Option<Ask> {
+        match self.phase {
+            Phase::Draining { ask, .. } | Phase::Stopping { ask, .. } => Some(ask),
+            Phase::Starting { .. } | Phase::Running => None,
+        }
     }
 
     fn stop(&mut self, worker: &Worker, ask: Ask) {
         self.instance.inlet.hold();
+        if ask == Ask::Stop || self.instance.inlet.is_drained() {
+            self.end(worker, ask);
+        } else {
+            self.phase = Phase::Draining { ask, due: self.instance.now() + self.instance.options.drain };
+        }
+    }
+
+    fn end(&mut self, worker: &Worker, ask: Ask) {
         worker.say(&ToWorker::Stop);
         let due = self.instance.now() + self.instance.options.stop / 2;
         self.phase = Phase::Stopping { ask, due, interrupted: false };
@@ -280,8 +316,13 @@ impl Life<'_> {
     fn due(&self) -> Option<Duration> {
         match self.phase {
             Phase::Starting { due } | Phase::Stopping { due, .. } => Some(due),
-            Phase::Running => self.instance.inlet.stuck_since().map(|(since, _)| since + self.patience()),
+            Phase::Running => self.stuck_at(),
+            Phase::Draining { due, .. } => Some(self.stuck_at().map_or(due, |stuck| stuck.min(due))),
         }
+    }
+
+    fn stuck_at(&self) -> Option<Duration> {
+        self.instance.inlet.stuck_since().map(|(since, _)| since + self.patience())
     }
 
     fn patience(&self) -> Duration {
@@ -315,6 +356,10 @@ impl Life<'_> {
                     ),
                 );
                 Some(End::Fault(worker.killed(Fault { seq: Some(seq), ..fault })))
+            }
+            Phase::Draining { ask, .. } => {
+                self.end(worker, ask);
+                None
             }
             Phase::Stopping { ask, interrupted: false, .. } => {
                 self.instance.inlet.interrupt();

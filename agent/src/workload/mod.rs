@@ -1,8 +1,9 @@
 //! Starts, watches, restarts and stops the worker processes that run the modules of a deployment.
 //!
-//! A set of modules is started under a generation, so that a new deployment can come up beside the old one and the
+//! A set of modules is placed and launched under a generation, so that a new deployment can come up beside the old one and the
 //! router switches between them. Each module has a task of its own that owns its worker process; what to do after a
-//! fault is decided by [`supervise`], which is pure.
+//! fault is decided by [`supervise`], which is pure. A module that was staged is launched with the worker that has loaded it, so
+//! that nothing is loaded twice. Whether there is room for two generations is decided by [`handover`].
 //!
 //! Invariants: a worker is a confined process that may turn hostile. What it sends is bounded and decoded with care;
 //! records on channels that were not granted, answers to frames that it was not given and garbage end it. A worker
@@ -14,9 +15,11 @@
 
 mod exit;
 mod guard;
+pub mod handover;
 pub mod inlet;
 mod instance;
 mod life;
+pub mod memory;
 mod shared;
 mod spawn;
 mod spec;
@@ -34,13 +37,13 @@ use sanderling_protocol::{
     worker::{Fault, Ready},
 };
 use thiserror::Error;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
 
 use crate::{clock::Clock, frames::Pool};
 use inlet::Inlet;
-use instance::Instance;
+use instance::{Ask, Instance};
 pub use spec::{ModuleSpec, ring_bytes};
-use worker::Worker;
+pub use worker::Staged;
 
 /// Opens verified blobs for workers.
 pub trait Blobs {
@@ -112,18 +115,21 @@ pub struct Options {
     pub start: Duration,
     /// A worker that makes no progress for `deadline_ms` and this time is killed.
     pub slack: Duration,
+    /// A worker that another generation takes over from answers the frames that it was handed within this time, or loses them.
+    pub drain: Duration,
     /// A worker that is asked to stop and does not within this time is killed.
     pub stop: Duration,
 }
 
 impl Options {
-    /// The times that the agent uses: 60 s to load, 30 s to start, 100 ms of slack, 2 s to stop.
+    /// The times that the agent uses: 60 s to load, 30 s to start, 100 ms of slack, 5 s for the last frames, 2 s to stop.
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
             load: Duration::from_secs(60),
             start: Duration::from_secs(30),
             slack: Duration::from_millis(100),
+            drain: Duration::from_secs(5),
             stop: Duration::from_secs(2),
         }
     }
@@ -161,17 +167,12 @@ pub enum WorkloadError {
     },
 }
 
-struct Running {
-    instance: Rc<Instance>,
-    task: JoinHandle<()>,
-}
-
 /// The modules that run, by generation.
 pub struct Workloads {
     options: Rc<Options>,
     ports: Ports,
     events: mpsc::UnboundedSender<WorkloadEvent>,
-    generations: RefCell<BTreeMap<u64, Vec<Running>>>,
+    generations: RefCell<BTreeMap<u64, Vec<Rc<Instance>>>>,
 }
 
 impl Workloads {
@@ -183,55 +184,97 @@ impl Workloads {
         (Self { options: Rc::new(options), ports, events, generations }, receiver)
     }
 
-    /// Loads a module in a confined worker and ends it again, without running any of its code. The future owns all
-    /// that it needs, so that dry starts may run beside everything else.
+    /// Loads a module in a confined worker, which then waits: to be launched, or to be ended without having run any of the
+    /// module's functions. The future owns all that it needs, so that modules may be staged beside everything else.
     ///
     /// # Errors
     /// The fault that a start would end in: the module or a model does not load, or not in time.
-    pub fn dry_start(&self, spec: &ModuleSpec) -> impl Future<Output = Result<Ready, Fault>> + 'static {
+    pub fn stage(&self, spec: &ModuleSpec) -> impl Future<Output = Result<Staged, Fault>> + 'static {
         let (options, blobs, spec) = (self.options.clone(), self.ports.blobs.clone(), spec.clone());
+        async move { Staged::load(&spec, &options, &*blobs).await }
+    }
+
+    /// As [`Workloads::stage`], and ends the worker again.
+    ///
+    /// # Errors
+    /// As [`Workloads::stage`].
+    pub fn dry_start(&self, spec: &ModuleSpec) -> impl Future<Output = Result<Ready, Fault>> + 'static {
+        let (options, staged) = (self.options.clone(), self.stage(spec));
         async move {
-            let mut worker = Worker::start(&spec, &options, &*blobs)?;
-            let ready = worker.ready(options.load).await?;
-            worker.stop(options.stop).await;
+            let staged = staged.await?;
+            let ready = staged.ready.clone();
+            staged.end(&options).await;
             Ok(ready)
         }
     }
 
-    /// Starts modules under a new generation, beside whatever runs. Frames reach them once the router has their
-    /// [`Workloads::inlets`].
+    /// Makes room for modules under a new generation, beside whatever runs. No worker of theirs runs before
+    /// [`Workloads::launch`]; frames that the router gives to their [`Workloads::inlets`] wait there.
     ///
     /// # Errors
     /// [`WorkloadError::Started`] where the generation is there already.
-    pub fn start(&self, generation: u64, specs: Vec<ModuleSpec>) -> Result<(), WorkloadError> {
+    pub fn place(&self, generation: u64, specs: Vec<ModuleSpec>) -> Result<(), WorkloadError> {
         let mut generations = self.generations.borrow_mut();
         if generations.contains_key(&generation) {
             return Err(WorkloadError::Started { generation });
         }
-        let running = specs
-            .into_iter()
-            .map(|spec| {
-                let instance =
-                    Instance::new(generation, spec, self.options.clone(), self.ports.clone(), self.events.clone());
-                let task = tokio::task::spawn_local(instance::run(instance.clone()));
-                Running { instance, task }
-            })
-            .collect();
-        generations.insert(generation, running);
+        let instances = specs.into_iter().map(|spec| {
+            let instance =
+                Instance::new(generation, spec, self.options.clone(), self.ports.clone(), self.events.clone());
+            tokio::task::spawn_local(instance::run(instance.clone()));
+            instance
+        });
+        generations.insert(generation, instances.collect());
         Ok(())
     }
 
-    /// Stops the modules of a generation, all at once, and forgets it. Returns when every worker process is gone.
-    /// A generation that does not run is no error.
+    /// Starts the workers of a generation that was placed. Those of modules that are in `staged` go on where they wait.
+    pub fn launch(&self, generation: u64, mut staged: Vec<Staged>) {
+        for instance in self.instances(generation) {
+            let at = staged.iter().position(|staged| staged.module() == instance.name());
+            instance.launch(at.map(|at| staged.swap_remove(at)));
+        }
+    }
+
+    /// Places and launches modules.
+    ///
+    /// # Errors
+    /// As [`Workloads::place`].
+    pub fn start(&self, generation: u64, specs: Vec<ModuleSpec>) -> Result<(), WorkloadError> {
+        self.place(generation, specs)?;
+        self.launch(generation, Vec::new());
+        Ok(())
+    }
+
+    /// Stops the modules of a generation, all at once, and forgets it. Returns when every worker process is gone. What they were
+    /// handed and have not answered is lost. A generation that does not run is no error.
     pub async fn stop(&self, generation: u64) {
-        let Some(running) = self.generations.borrow_mut().remove(&generation) else { return };
-        stop_all(running).await;
+        self.leave(generation, Ask::Stop).await;
+    }
+
+    /// As [`Workloads::stop`], but what the modules were handed they may answer before.
+    pub async fn drain(&self, generation: u64) {
+        self.leave(generation, Ask::Drain).await;
     }
 
     /// Stops everything, as at the end of the agent.
     pub async fn stop_all(&self) {
-        let all = std::mem::take(&mut *self.generations.borrow_mut());
-        stop_all(all.into_values().flatten().collect()).await;
+        let all: Vec<u64> = self.generations.borrow().keys().copied().collect();
+        for generation in &all {
+            self.instances(*generation).iter().for_each(|instance| instance.ask(Ask::Stop));
+        }
+        for generation in all {
+            self.leave(generation, Ask::Stop).await;
+        }
+    }
+
+    async fn leave(&self, generation: u64, ask: Ask) {
+        let instances = self.instances(generation);
+        instances.iter().for_each(|instance| instance.ask(ask));
+        for instance in instances {
+            instance.ended().await;
+        }
+        self.generations.borrow_mut().remove(&generation);
     }
 
     /// Starts one module anew: its worker is stopped, its count of faults forgotten, quarantine lifted.
@@ -239,13 +282,9 @@ impl Workloads {
     /// # Errors
     /// [`WorkloadError::Unknown`] where no such module runs.
     pub fn restart(&self, generation: u64, module: &str) -> Result<(), WorkloadError> {
-        let generations = self.generations.borrow();
-        let found = generations
-            .get(&generation)
-            .and_then(|running| running.iter().find(|running| running.instance.name() == module));
-        match found {
-            Some(running) => {
-                running.instance.ask(instance::Ask::Restart);
+        match self.instances(generation).iter().find(|instance| instance.name() == module) {
+            Some(instance) => {
+                instance.ask(Ask::Restart);
                 Ok(())
             }
             None => Err(WorkloadError::Unknown { generation, module: module.to_owned() }),
@@ -262,14 +301,36 @@ impl Workloads {
         self.of(generation, |instance| instance.progress())
     }
 
-    /// The entrances of a generation's modules, for the router.
+    /// Stops these modules of a generation for good, while its others run on. Their reports say that they are stopped.
+    pub fn stop_modules(&self, generation: u64, modules: &[String]) {
+        let stopped = self.instances(generation).into_iter().filter(|one| modules.iter().any(|name| name == one.name()));
+        stopped.for_each(|instance| instance.ask(Ask::Stop));
+    }
+
+    /// The entrances of a generation's modules, for the router; none of modules that were asked to stop.
     pub fn inlets(&self, generation: u64) -> Vec<Rc<Inlet>> {
-        self.of(generation, |instance| instance.inlet().clone())
+        let instances = self.instances(generation);
+        instances.iter().filter(|instance| !instance.is_to_stop()).map(|instance| instance.inlet().clone()).collect()
+    }
+
+    /// The memory that the modules of a generation may use, in bytes, until every worker of theirs is gone.
+    pub fn needs(&self, generation: u64) -> u64 {
+        let needs = |instance: &Instance| if instance.has_ended() { 0 } else { instance.spec.memory() };
+        self.of(generation, needs).into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// The worker processes of all generations.
+    pub fn pids(&self) -> Vec<u32> {
+        let generations = self.generations.borrow();
+        generations.values().flatten().filter_map(|instance| instance.tally.borrow().pid).collect()
     }
 
     fn of<T>(&self, generation: u64, each: impl Fn(&Instance) -> T) -> Vec<T> {
-        let generations = self.generations.borrow();
-        generations.get(&generation).into_iter().flatten().map(|running| each(&running.instance)).collect()
+        self.instances(generation).iter().map(|instance| each(instance)).collect()
+    }
+
+    fn instances(&self, generation: u64) -> Vec<Rc<Instance>> {
+        self.generations.borrow().get(&generation).cloned().unwrap_or_default()
     }
 }
 
@@ -284,14 +345,4 @@ pub struct ModuleProgress {
     pub frames: u64,
     /// Faults since its generation was started.
     pub faults: u64,
-}
-
-async fn stop_all(running: Vec<Running>) {
-    for one in &running {
-        one.instance.ask(instance::Ask::Stop);
-    }
-    for one in running {
-        // A task that panicked has dropped its worker, which kills it: there is nothing left to stop.
-        let _ = one.task.await;
-    }
 }

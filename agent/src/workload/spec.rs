@@ -9,6 +9,11 @@ use sanderling_protocol::{
 /// A ring is at most this large, unless three of the module's largest frames need more, in bytes.
 const USUAL_RING: usize = 4 << 20;
 const PAGE: usize = 4096;
+/// Memory of a worker program before it has loaded anything, in bytes; it is 3 MiB at most.
+const PROGRAM: u64 = 4 << 20;
+/// A compiled module takes at most about this many bytes for each of its own.
+const COMPILED: u64 = 12;
+const MIB: u64 = 1 << 20;
 /// The least room that a ring holds, so that small frames flow in batches, in bytes.
 const LEAST_RING: usize = 64 * 1024;
 
@@ -26,6 +31,19 @@ pub struct ModuleSpec {
 }
 
 impl ModuleSpec {
+    /// The memory that its worker may use, in bytes.
+    pub fn memory(&self) -> u64 {
+        let limits = &self.module.limits;
+        [
+            u64::from(limits.memory_mib).saturating_mul(MIB),
+            u64::from(limits.native_memory_mib).saturating_mul(MIB),
+            self.wasm.length.saturating_mul(COMPILED),
+            u64::try_from(self.ring_bytes).unwrap_or(u64::MAX),
+        ]
+        .into_iter()
+        .fold(PROGRAM, u64::saturating_add)
+    }
+
     /// The first message to the worker.
     pub(super) fn start(&self) -> Start {
         let module = &self.module;
@@ -96,6 +114,16 @@ mod tests {
             assert_eq!(in_ring(policy) + waiting(policy), frames as usize + 1);
         }
         assert_eq!((in_ring(Policy::Latest), waiting(Policy::Latest)), (1, 1));
+    }
+
+    #[test]
+    fn a_worker_may_use_what_its_limits_say_and_what_the_host_needs_for_it() {
+        let module = module(json!("latest"));
+        let wasm = Blob { sha256: sanderling_protocol::digest::Digest::of(b""), length: 1000 };
+        let spec = ModuleSpec { module, wasm, models: Vec::new(), ring_bytes: 4096 };
+        assert_eq!(spec.memory(), (4 + 16 + 64) * MIB + 12_000 + 4096, "the limits that hold by default");
+        let endless = ModuleSpec { wasm: Blob { length: u64::MAX, ..spec.wasm.clone() }, ..spec };
+        assert_eq!(endless.memory(), u64::MAX);
     }
 
     #[test]

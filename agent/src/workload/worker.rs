@@ -45,6 +45,35 @@ pub(super) struct Worker {
     last_words: Vec<u8>,
 }
 
+/// A module that a confined worker has loaded and that waits for its beginning. Dropped, it is killed.
+pub struct Staged {
+    module: String,
+    pub(super) worker: Worker,
+    pub(super) ready: Ready,
+}
+
+impl Staged {
+    /// Loads a module.
+    ///
+    /// # Errors
+    /// The fault that its start would end in.
+    pub(super) async fn load(spec: &ModuleSpec, options: &Options, blobs: &dyn Blobs) -> Result<Self, Fault> {
+        let mut worker = Worker::start(spec, options, blobs)?;
+        let ready = worker.ready(options.load).await?;
+        Ok(Self { module: spec.module.name.clone(), worker, ready })
+    }
+
+    /// The module's name in its deployment.
+    pub fn module(&self) -> &str {
+        &self.module
+    }
+
+    /// Ends the worker; returns when its process is gone.
+    pub async fn end(mut self, options: &Options) {
+        self.worker.stop(options.stop).await;
+    }
+}
+
 /// What came from a worker's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {

@@ -5,13 +5,14 @@ use sanderling_guest::frame::FrameHeader;
 struct Bench {
     pool: Pool,
     clock: Arc<FakeClock>,
-    inlet: Inlet,
+    inlet: Rc<Inlet>,
     feed: FakeFeed,
 }
 
 fn bench(policies: &[Policy]) -> Bench {
     let (pool, clock) = (Pool::new(1 << 20), Arc::new(FakeClock::default()));
-    let inlet = Inlet::new(policies.iter().map(|policy| ("cam0", *policy)), pool.clone(), clock.clone());
+    let inputs = policies.iter().map(|policy| ("cam0", *policy));
+    let inlet = Rc::new(Inlet::new("m".into(), inputs, pool.clone(), clock.clone()));
     Bench { pool, clock, inlet, feed: FakeFeed::new(1000, 1 << 20) }
 }
 
@@ -208,4 +209,104 @@ fn waiting_frames_are_bounded_in_bytes() {
         bench.inlet.offer(0, &bench.frame(seq, 1 << 20));
     }
     assert_eq!(bench.inlet.counts().dropped, 24);
+}
+
+#[test]
+fn while_there_is_no_worker_as_many_wait_as_the_policy_says() {
+    let bench = bench(&[Policy::Queue(7)]);
+    bench.offer(1..=8);
+    assert_eq!(bench.inlet.counts().dropped, 1);
+    bench.open();
+    bench.offer([9]);
+    for seq in 2..=9 {
+        bench.answer(seq);
+    }
+    assert_eq!((bench.feed.seqs(), bench.inlet.counts().dropped), ((2..=9).collect(), 1));
+}
+
+/// The entrance of the next generation of the same module.
+fn heir(bench: &Bench, policies: &[Policy]) -> Bench {
+    let inputs = policies.iter().map(|policy| ("cam0", *policy));
+    let inlet = Rc::new(Inlet::new("m".into(), inputs, bench.pool.clone(), bench.clock.clone()));
+    Bench { pool: bench.pool.clone(), clock: bench.clock.clone(), inlet, feed: FakeFeed::new(1000, 1 << 20) }
+}
+
+#[test]
+fn another_generation_takes_over_what_waits_before_any_newer_frame() {
+    let old = bench(&[Policy::Queue(4)]);
+    old.open();
+    old.offer(1..=5);
+    assert_eq!(old.feed.seqs(), [1, 2, 3]);
+    let new = heir(&old, &[Policy::Queue(4)]);
+    new.open();
+    old.inlet.hand_over(&new.inlet);
+    assert_eq!(new.feed.seqs(), [4, 5]);
+    assert_eq!(new.feed.wakes(), 1);
+    new.offer([6]);
+    old.offer([7]);
+    // The old worker answers what it has, and gets no more.
+    for seq in 1..=3 {
+        assert!(!old.inlet.is_drained());
+        old.answer(seq);
+    }
+    assert!(old.inlet.is_drained());
+    old.inlet.close();
+    assert_eq!((old.feed.seqs(), new.feed.seqs()), (vec![1, 2, 3], vec![4, 5, 6]));
+    assert_eq!((old.inlet.counts(), new.inlet.counts()), (Counts::default(), Counts::default()));
+}
+
+#[test]
+fn frames_wait_for_another_generation_that_has_no_worker_yet() {
+    let old = bench(&[Policy::Queue(4)]);
+    old.open();
+    old.offer(1..=5);
+    let new = heir(&old, &[Policy::Queue(3)]);
+    old.inlet.hand_over(&new.inlet);
+    new.offer(6..=8);
+    new.open();
+    for seq in 6..=8 {
+        new.answer(seq);
+    }
+    // Its own policy holds: of five that came, three wait.
+    assert_eq!((new.feed.seqs(), new.feed.dropped()), (vec![6, 7, 8], vec![2, 0, 0]));
+    assert_eq!(new.inlet.counts().dropped, 2);
+}
+
+#[test]
+fn what_the_old_worker_does_not_answer_is_counted_by_the_one_that_took_over() {
+    let old = bench(&[Policy::Queue(4)]);
+    old.open();
+    old.offer(1..=4);
+    old.answer(1);
+    let new = heir(&old, &[Policy::Queue(4)]);
+    old.inlet.hand_over(&new.inlet);
+    old.inlet.close();
+    assert_eq!(old.inlet.counts().dropped, 0);
+    assert_eq!(new.inlet.counts().dropped, 3, "the frame at hand included");
+    new.open();
+    new.offer([5]);
+    assert_eq!((new.feed.seqs(), new.feed.dropped()), (vec![5], vec![3]));
+}
+
+#[test]
+fn a_gap_at_the_switch_is_what_was_dropped() {
+    let old = bench(&[Policy::Latest]);
+    old.open();
+    old.offer(1..=5);
+    let new = heir(&old, &[Policy::Latest]);
+    old.inlet.hand_over(&new.inlet);
+    assert!(new.feed.seqs().is_empty());
+    new.open();
+    assert_eq!((new.feed.seqs(), new.feed.dropped()), (vec![5], vec![3]), "1 is at work, 2 to 4 were replaced");
+}
+
+#[test]
+fn what_the_new_generation_does_not_want_is_let_go() {
+    let old = bench(&[Policy::Queue(4)]);
+    old.offer(1..=4);
+    let new = heir(&old, &[]);
+    old.inlet.hand_over(&new.inlet);
+    assert!(old.pool.idle_bytes() > 0);
+    new.open();
+    assert!(new.feed.seqs().is_empty());
 }
