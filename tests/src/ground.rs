@@ -167,6 +167,13 @@ impl Ground {
         held
     }
 
+    /// The module of a version is on disk, and is what it says.
+    pub fn assert_whole(&self, version: &Version) {
+        let artifact = version.artifact;
+        let content = fs::read(self.state.join(format!("blobs/{artifact}"))).unwrap();
+        assert_eq!(Digest::of(&content), artifact, "the module of {}", char::from(version.tag));
+    }
+
     /// Of the messages that the broker sent since the device connected last, those with blobs or chunks.
     pub fn pulled(&self) -> Held {
         let of = |kind: &str| -> BTreeSet<Digest> {

@@ -20,6 +20,7 @@ mod documents;
 mod fleet;
 mod ground;
 pub mod guests;
+pub mod lanes;
 mod observer;
 mod peer;
 mod process;

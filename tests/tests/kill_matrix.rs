@@ -7,17 +7,12 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_tests::{
-    Ground, PATIENCE, Tick, proof,
+    Ground, PATIENCE, Tick,
+    lanes::{go_through, spread},
+    proof,
     tracer::{At, Plan, Point, Traced},
     unix_nanos, until,
 };
@@ -26,10 +21,6 @@ use sanderling_tests::{
 const SHORT: u64 = 24;
 /// An update has at least so many points.
 const LEAST_POINTS: usize = 200;
-/// So many cases at a time, each on its own broker.
-const LANES: usize = 3;
-/// Records before the update begins.
-const BEFORE: usize = 2;
 /// Records of the new version at the end.
 const AFTER: usize = 3;
 
@@ -40,46 +31,32 @@ struct Case {
     after: bool,
 }
 
-/// What a case showed.
-#[derive(Default)]
-struct Found {
-    struck: BTreeMap<String, usize>,
-    past_the_end: usize,
-    ran: BTreeMap<char, usize>,
-    failed: Vec<String>,
-}
-
 #[test]
 fn a_kill_at_any_call_of_an_update_leaves_a_version_running_and_ends_in_the_new_one() {
-    let first = Ground::new();
-    let points = points(&first);
+    let ground = Ground::new();
+    let points = points(&ground);
     assert!(points.len() >= LEAST_POINTS, "an update has {} points only: the proof wants a larger one", points.len());
     let cases = choose(&points, usize::try_from(proof::cases(SHORT)).unwrap());
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Found::default());
-    let work = |ground: &Ground| {
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            go_through(ground, case, &found);
+    let (cuts, failed) = go_through(&ground, &cases, cut);
+    let (mut struck, mut ran) = (BTreeMap::<String, usize>::new(), BTreeMap::<char, usize>::new());
+    for cut in &cuts {
+        if let Some(point) = &cut.struck {
+            *struck.entry(point.kind()).or_default() += 1;
+            *ran.entry(cut.ran).or_default() += 1;
         }
-    };
-    std::thread::scope(|scope| {
-        (1..LANES).for_each(|_| drop(scope.spawn(|| work(&Ground::new()))));
-        work(&first);
-    });
-    let found = found.into_inner().unwrap();
-    for (kind, times) in &found.struck {
-        println!("killed {times} times at {kind}");
     }
-    println!("{} cases ended before their call came; first after a kill ran: {:?}", found.past_the_end, found.ran);
-    let note = format!("{} points found, {} kinds of them struck", points.len(), found.struck.len());
-    proof::found("kill-matrix", cases.len() as u64, found.failed.len() as u64, &note);
-    assert_eq!(found.failed, Vec::<String>::new());
-    assert!(found.past_the_end * 10 <= cases.len(), "{} cases were not cut", found.past_the_end);
+    struck.iter().for_each(|(kind, times)| println!("killed {times} times at {kind}"));
+    let late = cuts.iter().filter(|cut| cut.struck.is_none()).count();
+    println!("{late} cases ended before their call came; what ran first after a kill: {ran:?}");
+    let note = format!("{} points found, {} kinds of them struck", points.len(), struck.len());
+    proof::found("kill-matrix", cases.len() as u64, failed.len() as u64, &note);
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(late * 10 <= cases.len(), "{late} cases were not cut");
 }
 
 /// The calls of an update that nothing cuts, until what it replaced is removed.
 fn points(ground: &Ground) -> Vec<Point> {
-    let (agent, mark, started) = begin(ground);
+    let (agent, mark, started) = Traced::on(ground);
     agent.arm(Plan::Count);
     ground.publish(&ground.b);
     ground.wait_runs(&ground.b, mark, started, AFTER);
@@ -107,47 +84,15 @@ fn choose(points: &[Point], count: usize) -> Vec<Case> {
     all.map(|(number, at)| Case { at, after: number % 3 == 2 }).collect()
 }
 
-/// So many numbers from 1 to `all`, at equal distances.
-fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
-    (0..count).map(move |number| 1 + (2 * number + 1) * all / (2 * count))
-}
-
-fn go_through(ground: &Ground, case: &Case, found: &Mutex<Found>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| cut(ground, case)));
-    let mut found = found.lock().unwrap();
-    match outcome {
-        Ok(Cut { struck: Some(point), ran }) => {
-            *found.struck.entry(point.kind()).or_default() += 1;
-            *found.ran.entry(ran).or_default() += 1;
-        }
-        Ok(Cut { struck: None, .. }) => found.past_the_end += 1,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-            eprintln!("--- failed: {case:?}: {text}");
-            found.failed.push(format!("{case:?}: {text}"));
-        }
-    }
-}
-
 struct Cut {
     struck: Option<Point>,
     /// The version that ran first afterwards.
     ran: char,
 }
 
-/// An agent that runs A, under the tracer; a mark and the time before it was started.
-fn begin(ground: &Ground) -> (Traced, usize, i64) {
-    ground.reset();
-    let (mark, started) = (ground.site.observer.mark(), unix_nanos());
-    let agent = Traced::start(&ground.device, ground.state());
-    ground.wait_runs(&ground.a, mark, started, BEFORE);
-    (agent, mark, started)
-}
-
 fn cut(ground: &Ground, case: &Case) -> Cut {
     let observer = &ground.site.observer;
-    let (agent, mark, started) = begin(ground);
+    let (agent, mark, started) = Traced::on(ground);
     agent.arm(Plan::Kill { at: case.at.clone(), after: case.after });
     ground.publish(&ground.b);
     let committed = || observer.wait_for("", PATIENCE, |seen| Some(ground.is_committed(&ground.b, seen.after(mark))));

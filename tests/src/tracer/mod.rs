@@ -27,7 +27,10 @@ use std::{
 pub use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Device, program};
+use crate::{Device, Ground, program, unix_nanos};
+
+/// So many records show that a version runs.
+const BEFORE: usize = 2;
 
 /// A system call that leaves a mark outside the process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,8 +157,18 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Starts the agent of a device, whose state directory is `state`.
-    pub fn start(device: &Device, state: &Path) -> Self {
+    /// An agent that runs A on this ground, from its state on; a mark and the time, in Unix nanoseconds, before it was
+    /// started.
+    pub fn on(ground: &Ground) -> (Self, usize, i64) {
+        ground.reset();
+        let (mark, started) = (ground.site.observer.mark(), unix_nanos());
+        let agent = Self::start(&ground.device, ground.state(), None);
+        ground.wait_runs(&ground.a, mark, started, BEFORE);
+        (agent, mark, started)
+    }
+
+    /// Starts the agent of a device, whose state directory is `state`, armed with a plan from its first call on.
+    pub fn start(device: &Device, state: &Path, plan: Option<Plan>) -> Self {
         let log = device.runtime("traced.log");
         let file = File::create(&log).unwrap();
         // The shell stops itself, is seized, and becomes the agent: so not one call is missed.
@@ -163,7 +176,7 @@ impl Traced {
         command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(program("sanderling-agent"));
         command.arg("--config").arg(device.configuration()).env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
         command.stdin(std::process::Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let shared = Arc::new(Mutex::new(Shared { plan, ..Shared::default() }));
         let (started, outcome) = mpsc::channel();
         let thread = std::thread::spawn({
             let state = [state.to_owned(), state.canonicalize().unwrap()];
