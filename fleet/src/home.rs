@@ -1,8 +1,11 @@
 //! The fleet's folder: where the operator's tool keeps keys, the repository, the authority and what was provisioned.
 //!
 //! ```text
-//! keys/{role}.pem            private signing keys; keep root and releases offline
+//! keys/{role}.pem            private signing keys, further ones {role}-2.pem and so on; keep root and releases offline
 //! repo/state.json            what is staged and which versions were signed
+//! repo/published.json        which snapshots were published
+//! repo/root-signing.json     a root that waits for signatures
+//! repo/lock                  held by the command that changes the repository
 //! repo/metadata/             signed TUF metadata, as it is published
 //! repo/blobs/{sha256}        modules, models and deployments
 //! authority/                 the certificate authority of broker, devices and operator
@@ -21,17 +24,51 @@ use anyhow::{Context, Result};
 
 /// A fleet's folder.
 #[derive(Clone, Debug)]
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home {
+    folder: PathBuf,
+    keys: Vec<PathBuf>,
+}
 
 impl Home {
     /// The folder at `path`, which need not exist yet.
     pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        let folder = path.into();
+        Self { keys: vec![folder.join("keys")], folder }
+    }
+
+    /// Looks for private keys in these folders too, such as a token that is plugged in for signing.
+    pub(crate) fn with_keys(mut self, folders: &[PathBuf]) -> Self {
+        self.keys.extend_from_slice(folders);
+        self
     }
 
     /// A file or folder inside.
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
-        self.0.join(inside)
+        self.folder.join(inside)
+    }
+
+    /// The folders where private keys lie; the fleet's own comes first.
+    pub(crate) fn key_folders(&self) -> &[PathBuf] {
+        &self.keys
+    }
+
+    /// Keeps other commands from changing the repository, until the file is dropped. Waits for one that does now.
+    pub(crate) fn lock(&self) -> Result<fs::File> {
+        let path = self.path("repo/lock");
+        let open = || -> std::io::Result<fs::File> {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+            let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::WouldBlock) => {
+                    eprintln!("waiting for another sanderling that works in {}", self.folder.display());
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
+            file.lock()?;
+            Ok(file)
+        };
+        open().with_context(|| format!("could not lock {}", path.display()))
     }
 }
 

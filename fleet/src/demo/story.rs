@@ -26,7 +26,7 @@ use crate::{
     keys,
     provision::{self, Authority, BrokerAddress, Credentials, DeviceOptions, OPERATOR},
     publish::publish,
-    repo::{self, Expiry, Message, ModuleOptions, RolloutOptions},
+    repo::{self, Expiry, Message, ModuleOptions, Payload, Phase, RolloutOptions},
 };
 
 /// The deployment's name, and its module's.
@@ -70,8 +70,8 @@ impl<'t> Scene<'t> {
     async fn set(options: &DemoOptions, folder: &Path, tell: &'t Tell) -> Result<Self> {
         tell.step("A fleet: keys, a signed repository, certificates, a broker, a gateway");
         let (home, topics) = (Home::new(folder.join("fleet")), Topics::default());
-        keys::create(&home, keys::Kind::Ed25519)?;
-        repo::init(&home, Expiry::default(), clock::unix_seconds())?;
+        keys::create(&home, keys::Kind::Ed25519, &[], 1)?;
+        repo::init(&home, Expiry::default(), &[], clock::unix_seconds())?;
         let authority = Authority::open(&home)?;
         let operator = provision::operator(&home, &authority)?;
         let issued = authority.server(&["localhost".to_owned()])?;
@@ -203,11 +203,17 @@ impl<'t> Scene<'t> {
         let (signed, topics) = (Digest::of(&release), self.topics.clone());
         self.publish(|messages| {
             let (index, chunks) = cut(&forged)?;
-            let put = |what: &Published, payload| Message { topic: topics.published(what), payload };
-            let index = put(&Published::Index(signed), index.encode());
+            let put = |phase, what: &Published, payload| Message {
+                phase,
+                topic: topics.published(what),
+                payload: Payload::Bytes(payload),
+            };
+            let index = put(Phase::Index, &Published::Index(signed), index.encode());
             messages.retain(|message| message.topic != index.topic);
-            let chunks = chunks.into_iter().map(|chunk| put(&Published::Chunk(Digest::of(chunk)), encode_chunk(chunk)));
-            messages.splice(0..0, chunks.chain([index]));
+            let chunks = chunks
+                .into_iter()
+                .map(|chunk| put(Phase::Chunk, &Published::Chunk(Digest::of(chunk)), encode_chunk(chunk)));
+            messages.extend(chunks.chain([index]));
             Ok(())
         })
         .await?;
@@ -271,12 +277,14 @@ impl<'t> Scene<'t> {
     /// Signs and publishes, after `alter` had its way with the messages.
     async fn publish(&mut self, alter: impl FnOnce(&mut Vec<Message>) -> Result<()>) -> Result<()> {
         repo::sign(&self.home, Expiry::default(), clock::unix_seconds())?;
-        let mut messages = repo::messages(&self.home, &self.topics)?;
-        alter(&mut messages)?;
+        let mut plan = repo::plan(&self.home, &self.topics)?;
+        alter(&mut plan.messages)?;
         let connection = connect(&self.address, &self.operator, "sanderling-demo-publish").await?;
-        let published = publish(connection, &messages).await?;
-        self.tell
-            .seen(format_args!("signed and published: {} messages, {} bytes", published.messages, published.bytes));
+        let published = publish(connection, &self.home, &self.topics, &plan, true).await?;
+        self.tell.seen(format_args!(
+            "signed and published: {} messages, {} bytes; {} were there already",
+            published.uploaded, published.bytes, published.skipped
+        ));
         Ok(())
     }
 

@@ -6,7 +6,10 @@ use anyhow::{Result, bail};
 use sanderling_protocol::topics::{DeviceId, Topics};
 
 use super::{Authority, BrokerAddress, OPERATOR};
-use crate::home::{self, Home};
+use crate::{
+    home::{self, Home},
+    repo,
+};
 
 /// What is known of a device.
 #[derive(clap::Args, Clone, Debug)]
@@ -39,7 +42,7 @@ pub(crate) fn device(
     if options.id.as_str() == OPERATOR {
         bail!("{OPERATOR} is the operator's own name, with all rights at the broker; give the device another id");
     }
-    let root = home::read(&home.path("repo/metadata/1.root.json"))?;
+    let root = home::read(&repo::root_file(home)?)?;
     let issued = authority.client(options.id.as_str())?;
     home::write(&folder.join("device.pem"), issued.cert.as_bytes())?;
     home::write_secret(&folder.join("device.key"), issued.key.as_bytes())?;

@@ -80,7 +80,7 @@ pub(crate) fn add_module(home: &Home, file: &Path, path: &str, options: ModuleOp
         deadline_ms: options.deadline_ms.get(),
     };
     let release = Release::Module(ModuleRelease { abi: sanderling_protocol::release::ABI, ceiling });
-    let mut state = State::load(home)?;
+    let (_lock, mut state) = State::open(home)?;
     let staged = stage(home, &content, &release)?;
     let digest = staged.sha256;
     state.releases.insert(path.to_owned(), staged);
@@ -91,7 +91,7 @@ pub(crate) fn add_module(home: &Home, file: &Path, path: &str, options: ModuleOp
 pub(crate) fn add_model(home: &Home, file: &Path, path: &str) -> Result<Digest> {
     check_path(path, "models/", ".onnx")?;
     let content = home::read(file)?;
-    let mut state = State::load(home)?;
+    let (_lock, mut state) = State::open(home)?;
     let staged = stage(home, &content, &Release::Model(ModelRelease { format: ModelFormat::Onnx }))?;
     let digest = staged.sha256;
     state.releases.insert(path.to_owned(), staged);
@@ -101,7 +101,7 @@ pub(crate) fn add_model(home: &Home, file: &Path, path: &str) -> Result<Digest> 
 /// Stages a deployment: a checked document, and which devices run it. Returns its target path.
 pub(crate) fn deploy(home: &Home, document: &[u8], options: RolloutOptions) -> Result<String> {
     let deployment = Deployment::parse(document)?;
-    let mut state = State::load(home)?;
+    let (_lock, mut state) = State::open(home)?;
     check_against_releases(&deployment, &state)?;
     let rollout = Rollout {
         audience: Audience { devices: options.devices, labels: options.labels.into_iter().collect::<BTreeMap<_, _>>() },
@@ -113,15 +113,6 @@ pub(crate) fn deploy(home: &Home, document: &[u8], options: RolloutOptions) -> R
     let staged = stage(home, document, &Release::Deployment(rollout))?;
     state.deployments.insert(path.clone(), staged);
     state.save(home).map(|()| path)
-}
-
-/// Takes a target back: devices stop what refers to it once the change is signed and published.
-pub(crate) fn remove(home: &Home, path: &str) -> Result<()> {
-    let mut state = State::load(home)?;
-    if state.releases.remove(path).or(state.deployments.remove(path)).is_none() {
-        bail!("{path} is not in the repository");
-    }
-    state.save(home)
 }
 
 fn check_against_releases(deployment: &Deployment, state: &State) -> Result<()> {

@@ -1,0 +1,87 @@
+//! Carrying out what the command line asks for, and telling the result.
+
+mod keys;
+mod online;
+mod repository;
+
+use anyhow::Result;
+use sanderling_protocol::topics::Topics;
+
+use crate::{
+    cli::{Arguments, Command, DeviceArguments, Provision},
+    connection, demo,
+    home::Home,
+    local,
+    provision::{self, Authority},
+    say::Say,
+    watch,
+};
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It is done.
+    Well,
+    /// It ran, and what it looked at was not as it should be.
+    Badly,
+    /// It is done, and something must be done soon.
+    WantsAttention,
+}
+
+impl From<bool> for Ended {
+    fn from(well: bool) -> Self {
+        if well { Self::Well } else { Self::Badly }
+    }
+}
+
+/// What every command needs.
+struct Scene {
+    home: Home,
+    topics: Topics,
+    say: Say,
+}
+
+/// Carries out a command.
+pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
+    let scene = Scene {
+        home: Home::new(&arguments.fleet).with_keys(&arguments.key_folders),
+        topics: Topics::new(&arguments.prefix)?,
+        say: Say { json: arguments.json },
+    };
+    match arguments.command {
+        Command::Keys(command) => keys::run(command, &scene)?,
+        Command::Repo(command) => return repository::run(command, &scene).await,
+        Command::Provision(command) => provision(command, &scene)?,
+        Command::Demo(options) => return demo::demo(&options, arguments.json).await.map(Ended::from),
+        Command::Watch { broker, options } => {
+            let connection =
+                connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-watch").await?;
+            watch::watch(connection, &scene.topics, &options, arguments.json).await?;
+        }
+        Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
+    }
+    Ok(Ended::Well)
+}
+
+fn provision(command: Provision, scene: &Scene) -> Result<()> {
+    let Scene { home, topics, say } = scene;
+    let authority = Authority::open(home)?;
+    match command {
+        Provision::Broker(address) => {
+            let file = provision::mosquitto(home, &authority, &address, topics)?;
+            provision::operator(home, &authority)?;
+            say.line(
+                format!("run it with: mosquitto -c {}", file.display()),
+                || serde_json::json!({ "configuration": file }),
+            );
+        }
+        Provision::Device(DeviceArguments { options, broker }) => {
+            let folder = provision::device(home, &authority, &broker, topics, &options)?;
+            say.line(
+                format!("copy {}/* to {} on {}", folder.display(), options.installed_at.display(), options.id),
+                || serde_json::json!({ "device": options.id, "folder": folder }),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Commands that speak with the broker: publishing, refreshing, collecting.
+
+use anyhow::{Context, Result};
+
+use super::{Ended, Scene, keys::signed_words};
+use crate::{
+    clock,
+    connection::{self, Connection},
+    gc::{self, Collected, GcOptions},
+    provision::{self, BrokerAddress},
+    publish::{self, Published},
+    repo::{self, RefreshOptions},
+};
+
+async fn connect(scene: &Scene, broker: &BrokerAddress, id: &str) -> Result<Connection> {
+    connection::connect(broker, &provision::operator_files(&scene.home), id).await
+}
+
+/// Publishes what is signed.
+pub(super) async fn publish(scene: &Scene, broker: &BrokerAddress, quick: bool) -> Result<()> {
+    let (published, warnings) = send(scene, broker, quick).await?;
+    warnings.iter().for_each(|warning| eprintln!("sanderling: {warning}"));
+    scene.say.result(&[describe(&published)], &published)?;
+    Ok(())
+}
+
+async fn send(scene: &Scene, broker: &BrokerAddress, quick: bool) -> Result<(Published, Vec<String>)> {
+    let Scene { home, topics, .. } = scene;
+    let plan = repo::plan(home, topics)?;
+    let _lock = home.lock()?;
+    let warnings = repo::expiring(home, 0, clock::unix_seconds())?.iter().map(ToString::to_string).collect();
+    let connection = connect(scene, broker, "sanderling-publish").await?;
+    Ok((publish::publish(connection, home, topics, &plan, quick).await?, warnings))
+}
+
+fn describe(published: &Published) -> String {
+    match published.uploaded {
+        0 => format!("the broker holds all {} messages already", published.skipped),
+        uploaded => format!(
+            "published {uploaded} messages, {} bytes; {} were there already",
+            published.bytes, published.skipped
+        ),
+    }
+}
+
+/// Signs timestamp and snapshot anew, publishes them where a broker is given, and warns of what expires.
+pub(super) async fn refresh(scene: &Scene, options: RefreshOptions, broker: Option<BrokerAddress>) -> Result<Ended> {
+    let now = clock::unix_seconds();
+    let signed = repo::refresh(&scene.home, options, now)?;
+    let published = match &broker {
+        None => None,
+        Some(broker) => Some(send(scene, broker, true).await.context("signed, but not published")?.0),
+    };
+    let expiring = repo::expiring(&scene.home, options.warn_days, now)?;
+    let mut words: Vec<String> = signed_words(&signed).into_iter().collect();
+    words.extend(published.as_ref().map(describe));
+    scene.say.result(&words, &serde_json::json!({ "signed": signed, "published": published, "expiring": expiring }))?;
+    expiring.iter().for_each(|role| eprintln!("sanderling: {role}"));
+    Ok(if expiring.is_empty() { Ended::Well } else { Ended::WantsAttention })
+}
+
+/// Removes what nothing refers to from the broker.
+pub(super) async fn collect(scene: &Scene, broker: &BrokerAddress, options: GcOptions) -> Result<()> {
+    let Scene { home, topics, .. } = scene;
+    // Without a repository there is no folder for the lock.
+    repo::deployments_version(home)?;
+    let _lock = home.lock()?;
+    let connection = connect(scene, broker, "sanderling-gc").await?;
+    let collected = gc::collect(connection, home, topics, options).await?;
+    scene.say.result(&describe_collected(&collected), &collected)?;
+    Ok(())
+}
+
+fn describe_collected(collected: &Collected) -> Vec<String> {
+    let Collected { metadata, indexes, chunks, bytes, dry_run, .. } = collected;
+    let verb = if *dry_run { "would remove" } else { "removed" };
+    let kept: Vec<String> = collected.kept_snapshots.iter().map(ToString::to_string).collect();
+    let mut words = vec![
+        format!("{verb} {metadata} metadata messages, {indexes} indexes, {chunks} chunks: {bytes} bytes"),
+        format!("kept whole: snapshot {}", kept.join(", ")),
+    ];
+    words.extend(collected.unseen.filter(|unseen| *unseen > 0).map(|unseen| {
+        format!("the broker did not deliver {unseen} messages that are in use: its queue dropped some, and others may have been missed. Raise max_queued_messages, or publish if they are really gone")
+    }));
+    words
+}
