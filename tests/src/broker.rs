@@ -60,6 +60,14 @@ impl Broker {
         }
     }
 
+    /// Ends it as a power cut would: what it has not written down is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+            self.earlier.extend(process.lines());
+        }
+    }
+
     /// Starts it again on its port.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the broker runs already");

@@ -12,10 +12,12 @@
 #![deny(missing_docs)]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a harness: whatever is not as it should be fails the test")]
 
+mod account;
 mod broker;
 mod certificates;
 mod clock;
 mod device;
+mod dice;
 mod documents;
 mod fleet;
 mod ground;
@@ -31,13 +33,16 @@ mod repository;
 mod site;
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod tracer;
+mod usage;
 
 use std::time::Duration;
 
+pub use account::{Account, Handled};
 pub use broker::{Broker, Sent};
 pub use certificates::{expired_client, foreign_authority};
 pub use clock::{Deadline, unix_nanos, until};
-pub use device::Device;
+pub use device::{Device, Door};
+pub use dice::Dice;
 pub use documents::{Module, defects, deployment};
 pub use fleet::Fleet;
 pub use ground::{Ground, Held, Version};
@@ -48,6 +53,7 @@ pub use programs::{guest, program, python, repository as source};
 pub use proxy::Proxy;
 pub use repository::Publication;
 pub use site::{Site, line, line_module};
+pub use usage::taken_by;
 
 /// How long to wait for what should happen within a second or two: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -134,11 +134,7 @@ mod tests {
         link.unsubscribe(&["b".to_owned()]);
         assert_eq!(link.topics(), BTreeSet::from(["a".to_owned()]));
         assert_eq!(link.take_asked(), ["a", "b", "a"]);
-        link.happen(LinkEvent::Up {
-            session: "s".to_owned(),
-            session_present: false,
-            broker: BrokerLimits::default(),
-        });
+        link.happen(LinkEvent::Up { session: "s".to_owned(), session_present: false, broker: BrokerLimits::default() });
         link.publish(Publish::new("t", "x").with_token(7)).unwrap();
         assert_eq!(link.take_published().remove(0).token, Some(7));
         link.happen(LinkEvent::Down { error: LinkError::Host("x".to_owned()), retry_in: Duration::ZERO });

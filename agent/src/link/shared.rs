@@ -226,11 +226,8 @@ mod tests {
         shared.unsubscribe(&topics(0..1));
         shared.subscribe(topics(3..4)).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| next(&shared, true)).collect();
-        let wanted = [
-            Control::Subscribe(topics(2..3)),
-            Control::Unsubscribe(topics(0..1)),
-            Control::Subscribe(topics(3..4)),
-        ];
+        let wanted =
+            [Control::Subscribe(topics(2..3)), Control::Unsubscribe(topics(0..1)), Control::Subscribe(topics(3..4))];
         assert_eq!(taken, wanted);
     }
 
