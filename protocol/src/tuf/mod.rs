@@ -28,6 +28,9 @@ mod attacks;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod vectors;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod wycheproof;
 
 use std::collections::BTreeMap;
 
