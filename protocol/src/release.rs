@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::deployment::Grant;
 use crate::digest::Digest;
 use crate::tuf::pattern::wildcard_matches;
 
@@ -48,6 +49,15 @@ pub struct Ceiling {
     pub memory_mib: u32,
     /// Wall-clock time for a frame in milliseconds.
     pub deadline_ms: u32,
+}
+
+impl Ceiling {
+    /// Whether a deployment may give this: the same words, or a channel where the ceiling says `emit:*`.
+    pub fn allows(&self, grant: &Grant) -> bool {
+        let asked = grant.to_string();
+        let any_channel = matches!(grant, Grant::Emit(_));
+        self.grants.iter().any(|allowed| *allowed == asked || (any_channel && allowed == "emit:*"))
+    }
 }
 
 /// A model that may be deployed.

@@ -55,24 +55,21 @@ impl Module {
     /// Holds the module to the ceiling of the release that it runs.
     ///
     /// # Errors
-    /// [`DeploymentError::AboveCeiling`] with the first grant or limit that the release does not allow.
+    /// The first grant or limit that the release does not allow, as [`DeploymentError::GrantAboveCeiling`],
+    /// [`DeploymentError::MemoryAboveCeiling`] or [`DeploymentError::DeadlineAboveCeiling`].
     pub fn check_ceiling(&self, ceiling: &Ceiling) -> Result<(), DeploymentError> {
-        let above = |what: String| Err(DeploymentError::AboveCeiling { module: self.name.clone(), what });
-        for grant in &self.grants {
-            let wanted = grant.to_string();
-            if !ceiling
-                .grants
-                .iter()
-                .any(|allowed| *allowed == wanted || (allowed == "emit:*" && wanted.starts_with("emit:")))
-            {
-                return above(format!("grant {wanted:?} (allowed: {})", ceiling.grants.join(", ")));
-            }
+        let module = || self.name.clone();
+        if let Some(grant) = self.grants.iter().find(|grant| !ceiling.allows(grant)) {
+            let allowed = if ceiling.grants.is_empty() { "none".to_owned() } else { ceiling.grants.join(", ") };
+            return Err(DeploymentError::GrantAboveCeiling { module: module(), grant: grant.to_string(), allowed });
         }
-        if self.limits.memory_mib > ceiling.memory_mib {
-            return above(format!("memory_mib {} (allowed: {})", self.limits.memory_mib, ceiling.memory_mib));
+        let (asked, allowed) = (self.limits.memory_mib, ceiling.memory_mib);
+        if asked > allowed {
+            return Err(DeploymentError::MemoryAboveCeiling { module: module(), asked, allowed });
         }
-        if self.limits.deadline_ms > ceiling.deadline_ms {
-            return above(format!("deadline_ms {} (allowed: {})", self.limits.deadline_ms, ceiling.deadline_ms));
+        let (asked, allowed) = (self.limits.deadline_ms, ceiling.deadline_ms);
+        if asked > allowed {
+            return Err(DeploymentError::DeadlineAboveCeiling { module: module(), asked, allowed });
         }
         Ok(())
     }

@@ -82,14 +82,40 @@ pub enum DeploymentError {
         /// What to do.
         cure: &'static str,
     },
-    /// The deployment asks for more than the release allows.
+    /// The deployment gives a module what its release does not allow it.
     #[error(
-        "module {module}: {what} exceeds the ceiling of its release; lower it, or release the module anew with a higher ceiling"
+        "module {module}: grant {grant:?} exceeds the ceiling of its release, which allows {allowed}; take it out, or release the module anew with a higher ceiling"
     )]
-    AboveCeiling {
+    GrantAboveCeiling {
         /// The module's name.
         module: String,
-        /// The grant or limit, with its value and ceiling.
-        what: String,
+        /// The grant that is asked for.
+        grant: String,
+        /// The grants of the ceiling, for people.
+        allowed: String,
+    },
+    /// The deployment gives a module more memory than its release allows it.
+    #[error(
+        "module {module}: memory_mib {asked} exceeds the ceiling of its release, which allows {allowed}; lower it, or release the module anew with a higher ceiling"
+    )]
+    MemoryAboveCeiling {
+        /// The module's name.
+        module: String,
+        /// What is asked for, in MiB.
+        asked: u32,
+        /// The ceiling, in MiB.
+        allowed: u32,
+    },
+    /// The deployment gives a module more time for a frame than its release allows it.
+    #[error(
+        "module {module}: deadline_ms {asked} exceeds the ceiling of its release, which allows {allowed}; lower it, or release the module anew with a higher ceiling"
+    )]
+    DeadlineAboveCeiling {
+        /// The module's name.
+        module: String,
+        /// What is asked for, in milliseconds.
+        asked: u32,
+        /// The ceiling, in milliseconds.
+        allowed: u32,
     },
 }

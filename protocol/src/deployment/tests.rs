@@ -87,17 +87,58 @@ fn refuses_what_is_longer_than_the_limit_without_parsing() {
     assert!(matches!(Deployment::parse(&vec![b' '; MAX_DOCUMENT + 1]), Err(DeploymentError::TooLong { .. })));
 }
 
+fn ceiling(grants: &[&str], memory_mib: u32, deadline_ms: u32) -> Ceiling {
+    Ceiling { grants: grants.iter().map(|grant| (*grant).to_owned()).collect(), memory_mib, deadline_ms }
+}
+
 #[test]
-fn holds_a_module_to_the_ceiling_of_its_release() {
+fn a_module_may_be_given_all_that_its_release_allows_and_nothing_more() {
     let deployment = parse(&document()).unwrap();
     let module = &deployment.modules[0];
-    let ceiling = |grants: &[&str], memory_mib, deadline_ms| Ceiling {
-        grants: grants.iter().map(|g| (*g).to_owned()).collect(),
-        memory_mib,
-        deadline_ms,
+    let scratch = || "scratch".to_owned();
+    let check =
+        |grants: &[&str], memory_mib, deadline_ms| module.check_ceiling(&ceiling(grants, memory_mib, deadline_ms));
+    assert_eq!(check(&["infer", "emit:defects"], 16, 200), Ok(()));
+    assert_eq!(check(&["infer", "emit:*"], 17, 201), Ok(()));
+    let allowed = |allowed: &str, grant: &str| {
+        let (grant, allowed) = (grant.to_owned(), allowed.to_owned());
+        Err(DeploymentError::GrantAboveCeiling { module: scratch(), grant, allowed })
     };
-    assert_eq!(module.check_ceiling(&ceiling(&["infer", "emit:*"], 16, 200)), Ok(()));
-    assert!(module.check_ceiling(&ceiling(&["infer"], 16, 200)).is_err());
-    assert!(module.check_ceiling(&ceiling(&["infer", "emit:defects"], 15, 200)).is_err());
-    assert!(module.check_ceiling(&ceiling(&["infer", "emit:defects"], 16, 199)).is_err());
+    assert_eq!(check(&["infer"], 16, 200), allowed("infer", "emit:defects"));
+    assert_eq!(check(&["emit:*"], 16, 200), allowed("emit:*", "infer"));
+    assert_eq!(check(&[], 16, 200), allowed("none", "infer"));
+    // Neither the beginning of a name nor a star anywhere else stands for more than itself.
+    for odd in ["emit:defect", "emit:defects2", "emit:d*", "emit:", "emit", "*", "emit:**", "INFER"] {
+        assert!(check(&["infer", odd], 16, 200).is_err(), "{odd}");
+    }
+    let above = DeploymentError::MemoryAboveCeiling { module: scratch(), asked: 16, allowed: 15 };
+    assert_eq!(check(&["infer", "emit:*"], 15, 200), Err(above));
+    let above = DeploymentError::DeadlineAboveCeiling { module: scratch(), asked: 200, allowed: 199 };
+    assert_eq!(check(&["infer", "emit:*"], 16, 199), Err(above));
+}
+
+#[test]
+fn what_a_deployment_leaves_out_is_held_to_the_ceiling_too() {
+    let mut document = document();
+    document["modules"][0].as_object_mut().unwrap().remove("limits");
+    let deployment = parse(&document).unwrap();
+    let Limits { memory_mib, deadline_ms, .. } = Limits::default();
+    let check = |ceiling: Ceiling| deployment.modules[0].check_ceiling(&ceiling);
+    assert_eq!(check(ceiling(&["infer", "emit:*"], memory_mib, deadline_ms)), Ok(()));
+    assert!(check(ceiling(&["infer", "emit:*"], memory_mib - 1, deadline_ms)).is_err());
+    assert!(check(ceiling(&["infer", "emit:*"], memory_mib, deadline_ms - 1)).is_err());
+}
+
+#[test]
+fn a_refusal_for_the_ceiling_names_module_asked_and_allowed() {
+    let deployment = parse(&document()).unwrap();
+    let said = |ceiling: Ceiling| deployment.modules[0].check_ceiling(&ceiling).unwrap_err().to_string();
+    for (ceiling, words) in [
+        (ceiling(&["infer", "emit:other"], 16, 200), ["scratch", "\"emit:defects\"", "infer, emit:other", "anew"]),
+        (ceiling(&["infer", "emit:*"], 8, 200), ["scratch", "memory_mib 16", "allows 8", "lower it"]),
+        (ceiling(&["infer", "emit:*"], 16, 50), ["scratch", "deadline_ms 200", "allows 50", "lower it"]),
+    ] {
+        let said = said(ceiling);
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
 }
