@@ -115,19 +115,20 @@ impl Topics {
         }
     }
 
-    /// What a topic names, `None` if it is not one of ours.
+    /// What a topic names, `None` if it is not one of ours. Each message has one topic: other spellings of it are not ours.
     pub fn parse_published(&self, topic: &str) -> Option<Published> {
         let (kind, rest) = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?.split_once('/')?;
-        match kind {
-            "repo" if rest == "timestamp" => Some(Published::Timestamp),
+        let what = match kind {
+            "repo" if rest == "timestamp" => Published::Timestamp,
             "repo" => {
                 let (version, role) = rest.split_once('.')?;
-                Some(Published::Metadata { version: version.parse().ok()?, role: unescape(role)? })
+                Published::Metadata { version: version.parse().ok()?, role: unescape(role)? }
             }
-            "blob" => Some(Published::Index(rest.parse().ok()?)),
-            "chunk" => Some(Published::Chunk(rest.parse().ok()?)),
-            _ => None,
-        }
+            "blob" => Published::Index(rest.parse().ok()?),
+            "chunk" => Published::Chunk(rest.parse().ok()?),
+            _ => return None,
+        };
+        (self.published(&what) == topic).then_some(what)
     }
 
     /// The subtree of a device: `device/{id}/{rest}`, where `rest` is `status`, `reported`, `event`, `log`, or a longer path.
@@ -210,6 +211,11 @@ mod tests {
             ["", "sanderling/v1", "sanderling/v1/repo/x", "sanderling/v2/repo/timestamp", "sanderling/v1/chunk/00"]
         {
             assert_eq!(topics.parse_published(topic), None, "{topic}");
+        }
+        for other_spelling in
+            ["repo/07.root", "repo/+7.root", "repo/7.%72oot", "repo/7.a%2fb", "repo/7.a/b", "repo/7.%+1"]
+        {
+            assert_eq!(topics.parse_published(&format!("sanderling/v1/{other_spelling}")), None, "{other_spelling}");
         }
     }
 
