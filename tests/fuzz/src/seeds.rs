@@ -1,0 +1,165 @@
+//! What mutations start from: a few valid messages for each target.
+
+use sanderling_protocol::{
+    blob::{cut, encode_chunk},
+    digest::Digest,
+    worker::{Fault, FaultCode, FrameDone, FromWorker, Ready, ToWorker},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Random,
+    repository::{WITHOUT_DIGESTS, python_tuf},
+    walks,
+};
+
+/// Valid messages for a target, by its name; none for a name that is not known.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "metadata" => python_tuf().into_values().collect(),
+        "content" => contents(),
+        "deployment" => deployments(),
+        "release" => [
+            json!({ "kind": "module", "abi": 1, "ceiling": { "grants": ["infer", "emit:*"], "memory_mib": 16, "deadline_ms": 200 } }),
+            json!({ "kind": "model", "format": "onnx" }),
+            json!({ "kind": "deployment", "audience": { "devices": ["gw-*"], "labels": { "line": "a" } }, "percent": 50, "salt": "s", "priority": 1 }),
+        ]
+        .map(|ours| json!({ "sanderling": ours }).to_string().into_bytes())
+        .to_vec(),
+        "index" => indexes(),
+        "chunk" => chunks(),
+        "reported" => reports(),
+        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}"].map(<[u8]>::to_vec).to_vec(),
+        "topic" => topics(),
+        "worker" => streams(),
+        _ => Vec::new(),
+    }
+}
+
+/// The signed parts of one refresh, each behind its place.
+fn contents() -> Vec<Vec<u8>> {
+    let places = walks().swap_remove(WITHOUT_DIGESTS).places;
+    let mut seeds = Vec::new();
+    for (at, place) in (0_u8..).zip(places) {
+        let Some(message) = place.message else { continue };
+        let value: Value = serde_json::from_slice(&message).unwrap();
+        seeds.push([&[at], value["signed"].to_string().as_bytes()].concat());
+        if place.role == "targets" {
+            let mut bins = value["signed"].clone();
+            let keys = bins["delegations"]["keys"].clone();
+            let ids: Vec<&String> = keys.as_object().unwrap().keys().collect();
+            let succinct = json!({ "keyids": ids, "threshold": 1, "bit_length": 3, "name_prefix": "bin" });
+            bins["delegations"] = json!({ "keys": keys, "succinct_roles": succinct });
+            bins["targets"]["modules/a"] = json!({ "length": 1, "hashes": { "sha256": Digest::of(b"a") } });
+            seeds.push([&[at], bins.to_string().as_bytes()].concat());
+        }
+    }
+    seeds
+}
+
+fn deployments() -> Vec<Vec<u8>> {
+    let full = json!({ "schema": "sanderling.deployment/1", "name": "line-a", "modules": [ {
+        "name": "scratch", "module": "modules/surface-defect/1.2.0.wasm", "models": { "defect": "models/surface-defect/7.onnx" },
+        "input": [ { "sensor": "cam0", "policy": "latest", "decode": "gray8" }, { "sensor": "cam1", "policy": { "queue": 4 } } ],
+        "execution": "reactor", "config": { "threshold": 0.8 }, "grants": [ "infer", "emit:defects" ],
+        "limits": { "memory_mib": 16, "deadline_ms": 200, "fuel_per_frame": 500_000_000, "emit_per_s": 50, "native_memory_mib": 64 },
+        "channels": { "defects": { "sink": "mqtt", "keep": "newest", "max_bytes": 4_194_304, "max_age_s": 604_800 } },
+        "restart": { "max": 5, "within_s": 300 }, "probation": { "frames": 20, "seconds": 30 } } ] });
+    let example = include_bytes!("../../../docs/examples/line-a.json").to_vec();
+    vec![
+        full.to_string().into_bytes(),
+        example,
+        br#"{"schema":"sanderling.deployment/1","name":"x","modules":[]}"#.to_vec(),
+    ]
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut random = Random::new(7);
+    (0..length).map(|_| random.byte()).collect()
+}
+
+fn indexes() -> Vec<Vec<u8>> {
+    [0, 1, 9000, 200_000]
+        .map(|length| {
+            let content = noise(length);
+            let (index, _) = cut(&content).unwrap();
+            [&index.length().to_be_bytes()[..], &index.encode()].concat()
+        })
+        .to_vec()
+}
+
+fn chunks() -> Vec<Vec<u8>> {
+    let text = "a sanderling runs along the water's edge; ".repeat(400).into_bytes();
+    let zeros = vec![0; 65_536];
+    let mixed = [&text[..3000], &noise(3000), &text[..500]].concat();
+    let message = |content: &[u8], message: Vec<u8>| {
+        let length = u32::try_from(content.len()).unwrap();
+        [&length.to_le_bytes()[..], &message].concat()
+    };
+    let mut seeds: Vec<Vec<u8>> =
+        [&text[..], &zeros, &mixed, b"short"].map(|content| message(content, encode_chunk(content))).to_vec();
+    // Other levels make other kinds of blocks.
+    for level in [-5, 1, 3] {
+        let data = zstd::bulk::compress(&mixed, level).unwrap();
+        seeds.push(message(&mixed, [&[1], &data[..]].concat()));
+    }
+    seeds
+}
+
+fn reports() -> Vec<Vec<u8>> {
+    let digest = Digest::of(b"x");
+    let fault = json!({ "code": "trap", "message": "unreachable", "trap": "unreachable", "seq": 5, "fuel_used": 7, "memory_bytes": 65_536 });
+    [
+        json!({ "session": "s", "online": true, "agent": "0.1.0", "boot": "b", "since": 1_900_000_000 }),
+        json!({ "schema": "sanderling.reported/1", "device": "gw-1", "session": "s",
+            "deployment": { "name": "a", "version": 3, "digest": digest, "state": "fetching", "progress": { "held": 1, "total": 2, "pulled": 1 } },
+            "metadata": { "root": 1, "timestamp": 2, "snapshot": 2, "targets": 2, "expires": 1_900_000_000 },
+            "modules": [ { "name": "m", "artifact": digest, "state": "faulted", "since": 5, "restarts": 1, "frames": 9, "dropped": 0, "fault": fault } ],
+            "sensors": [ { "name": "cam0", "frames": 3 } ], "refused": [ { "what": "w", "digest": digest, "why": "y" } ],
+            "storage": { "used": 1, "free": 2 }, "outbox": { "records": 0, "bytes": 0, "dropped": 0 }, "stale": 5 }),
+        json!({ "at_ms": 1, "event": "rolled_back", "deployment": "a", "digest": digest, "why": "w" }),
+        json!({ "at_ms": 1, "event": "fault", "module": "m", "fault": fault, "quarantined": false }),
+        json!({ "ok": true, "body": { "a": 1 } }),
+    ]
+    .map(|report| report.to_string().into_bytes())
+    .to_vec()
+}
+
+fn topics() -> Vec<Vec<u8>> {
+    let digest = Digest::of(b"x");
+    ["repo/timestamp", "repo/7.root", "repo/1.a%2Fb%20%2B%23%C3%BC%25", "device/gw-1/data/scratch/defects"]
+        .map(|rest| format!("sanderling/v1/{rest}"))
+        .into_iter()
+        .chain([format!("sanderling/v1/blob/{digest}"), format!("sanderling/v1/chunk/{digest}")])
+        .map(String::into_bytes)
+        .collect()
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let mut up = vec![7];
+    for message in [
+        FromWorker::Ready(Ready { module_us: 1, models_us: 2, memory_bytes: 3, unconfined: vec!["landlock".into()] }),
+        FromWorker::Running,
+        FromWorker::Emit { seq: 9, channel: "defects", payload: b"{}" },
+        FromWorker::Log { level: 2, text: "hello" },
+        FromWorker::FrameDone(FrameDone { seq: 9, took_ns: 8, fuel: 7, memory_bytes: 6 }),
+        FromWorker::FrameRefused { seq: 10, why: "not a PNG" },
+        FromWorker::Denied { function: "emit" },
+        FromWorker::Fault(Fault::new(FaultCode::Trap, "unreachable")),
+        FromWorker::Stopped,
+    ] {
+        message.encode(&mut up);
+    }
+    let start = json!({ "name": "m", "module": { "sha256": Digest::of(b"m"), "length": 1 },
+        "models": [ { "name": "n", "blob": { "sha256": Digest::of(b"n"), "length": 1 } } ], "execution": "reactor",
+        "inputs": [ { "sensor": "cam0", "decode": "gray8" } ], "config": "{}", "grants": ["infer"], "limits": {} })
+    .to_string();
+    let mut down = vec![200];
+    down.extend_from_slice(&u32::try_from(start.len() + 1).unwrap().to_le_bytes());
+    down.push(1);
+    down.extend_from_slice(start.as_bytes());
+    for message in [ToWorker::Begin, ToWorker::Wake, ToWorker::Stop] {
+        message.encode(&mut down);
+    }
+    vec![up, down]
+}

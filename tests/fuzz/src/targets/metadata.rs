@@ -1,0 +1,80 @@
+//! Metadata: as an attacker sends it, and as one signs it who holds the keys.
+
+use std::sync::LazyLock;
+
+use sanderling_protocol::tuf::{
+    Root, Signed, Snapshot, Step, Targets, Timestamp, TrustError, Trusted,
+    author::{AuthorError, add_signatures, read, sign},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Mutant, Verdict, Walk, judge,
+    keys::{holder, signers},
+    repository::WITHOUT_DIGESTS,
+    walks,
+};
+
+static WALKS: LazyLock<Vec<Walk>> = LazyLock::new(walks);
+
+/// A message, in the place of each message of every refresh.
+///
+/// No client takes it, unless it says what was signed. Read without its signatures it is written as it was read.
+pub fn metadata(bytes: &[u8]) {
+    for (walk, of) in WALKS.iter().enumerate() {
+        for place in (0..of.places.len()).filter(|at| of.places[*at].message.is_some()) {
+            if let Verdict::Fooled(why) = judge(&WALKS, &Mutant { walk, place, message: bytes.to_vec() }) {
+                panic!("{}, {}: {why}", of.name, of.places[place].role);
+            }
+        }
+    }
+    again::<Root>(bytes);
+    again::<Timestamp>(bytes);
+    again::<Snapshot>(bytes);
+    again::<Targets>(bytes);
+}
+
+fn again<T: Signed + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(metadata) = read::<T>(bytes) else { return };
+    match sign(&metadata, &[]) {
+        Ok(written) => assert_eq!(read::<T>(&written).expect("what was written"), metadata),
+        Err(AuthorError::Metadata(TrustError::TooLong { .. })) => {}
+        Err(error) => panic!("what was read is not written: {error}"),
+    }
+}
+
+/// A place among the messages of a refresh, then what the keys of its role sign.
+///
+/// Whatever is signed, the client comes to an end, answers questions, and trusts after a restart what it trusted before.
+pub fn content(bytes: &[u8]) {
+    let Some((at, text)) = bytes.split_first() else { return };
+    let Ok(signed) = serde_json::from_slice::<Value>(text) else { return };
+    let walk = &WALKS[WITHOUT_DIGESTS];
+    let place = &walk.places[usize::from(*at) % walk.places.len()];
+    let all: Vec<usize> = (0..*holder::NOBODY.first().unwrap()).collect();
+    let unsigned = serde_json::to_vec(&json!({ "signed": signed, "signatures": [] })).unwrap();
+    let Ok(message) = add_signatures(&unsigned, &signers(&all)) else { return };
+    let mut refresh = place.before.clone();
+    if refresh.supply(&message).is_err() {
+        return;
+    }
+    for _ in 0..64 {
+        let Step::Fetch(spec) = refresh.next() else { break };
+        let honest = walk.places.iter().find(|place| place.role == spec.role).and_then(|place| place.message.clone());
+        let next = honest.unwrap_or_else(|| message.clone());
+        if refresh.supply(&next).is_err() {
+            break;
+        }
+    }
+    let trusted = refresh.finish();
+    if let Ok(targets) = trusted.targets_under("") {
+        for target in targets.into_iter().take(64) {
+            assert_eq!(trusted.target(target.path), Ok(Some((target.file, target.role))));
+        }
+    }
+    let files = trusted.files().map(|(role, bytes)| (role.to_owned(), bytes.to_vec())).collect();
+    let shipped = walk.others.iter().find(|message| Trusted::from_root(message).is_ok()).expect("a root");
+    let restored = Trusted::restore(shipped, &files).expect("the root of the image");
+    let heads = |trusted: &Trusted| ["root", "timestamp", "snapshot", "targets"].map(|role| trusted.version(role));
+    assert_eq!(heads(&restored.trusted), heads(&trusted));
+}
