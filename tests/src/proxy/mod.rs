@@ -156,6 +156,11 @@ impl Proxy {
         self.shared.faults.send_replace(Faults::default());
     }
 
+    /// Ends all faults, and leaves the judge where it is.
+    pub fn heal(&self) {
+        self.shared.faults.send_replace(Faults::default());
+    }
+
     /// From now on nothing comes through, in either direction, and nobody is told; or all does again, what was held included.
     pub fn silence(&self, silent: bool) {
         self.shared.faults.send_modify(|faults| faults.silent = silent);
