@@ -28,7 +28,7 @@ use super::{
 use crate::frames::{Block, LARGEST};
 
 /// Sets of files that take up to so many bytes of memory are kept there.
-const CACHE: usize = 2 << 20;
+const CACHE: usize = 256 << 10;
 /// A pass goes over at most this many files.
 const MOST_FILES: usize = 100_000;
 const HEAD: usize = 4096;
