@@ -22,7 +22,7 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
     if tokio::time::timeout(DISK, flushed).await.is_err() {
         tracing::error!("the outbox was not written in time; records of the last moments are lost");
     }
-    driver.keeper.give(Job::Time(driver.unix()));
+    driver.keeper.give(Job::Time(driver.time_to_save()));
     driver.link.close();
     let farewell = async {
         while let Some(event) = inputs.link.recv().await {

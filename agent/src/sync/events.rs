@@ -169,8 +169,13 @@ pub enum Effect {
     Subscribe(Vec<Published>),
     /// Unsubscribe in one packet.
     Unsubscribe(Vec<Published>),
-    /// Store the trusted metadata, by role, in place of what was stored; in one transaction.
-    PersistTrust(Vec<(String, Vec<u8>)>),
+    /// Store the trusted metadata in place of what was stored, and that a time was reached; in one transaction.
+    PersistTrust {
+        /// The metadata, by role.
+        files: Vec<(String, Vec<u8>)>,
+        /// The time, as [`super::Sync::time_to_save`] gives it.
+        time: i64,
+    },
     /// Store the slots in place of what was stored; in one transaction.
     PersistSlots(Box<Slots>),
     /// Say which of these blobs are there, and what is free. Answered by [`Event::Surveyed`].

@@ -120,7 +120,7 @@ impl Sync {
         let mut effects = Vec::new();
         let Self { config, chance, refusals, trust, pull, lifecycle, .. } = &mut sync;
         let mut turn = Turn { now, chance, refusals, effects: &mut effects };
-        let complete = refused.is_empty() && trust.trusted().is_current();
+        let complete = refused.is_empty() && trust.trusted().is_current() && trust.trusted().is_complete();
         for (role, cause) in refused {
             turn.refuse(format!("stored {role}"), None, cause);
         }
@@ -249,6 +249,12 @@ impl Sync {
     /// When [`Event::Tick`] is due though nothing else happens, in milliseconds of [`Now::ms`].
     pub fn wake_at(&self) -> Option<u64> {
         [self.trust.wake_at(), self.pull.wake_at(), self.lifecycle.wake_at()].into_iter().flatten().min()
+    }
+
+    /// What may be stored as the time that was reached, where `unix` seems to be the time: one at which all that is trusted was
+    /// valid, so that a clock that was ahead for a while does not make what is signed later look expired.
+    pub fn time_to_save(&self, unix: i64) -> i64 {
+        trust::time_to_save(self.trust.trusted(), unix)
     }
 
     /// The generation that frames go to.

@@ -22,6 +22,12 @@ use super::{
 /// How long the broker may take to send the retained timestamp, in milliseconds.
 const TIMESTAMP_WITHIN_MS: u64 = 30_000;
 
+/// The time that may be stored as reached: one at which all that is trusted was valid. A clock that was years ahead for a while
+/// must not make what is signed later look expired, for ever.
+pub(super) fn time_to_save(trusted: &Trusted, unix: i64) -> i64 {
+    unix.min(trusted.first_expiry().1.saturating_sub(1))
+}
+
 #[derive(Debug)]
 enum Phase {
     /// The timestamp, or a root, is awaited.
@@ -255,7 +261,8 @@ impl Trust {
     fn keep(&mut self, trusted: Trusted, turn: &mut Turn<'_>) {
         if !trusted.files().eq(self.trusted.files()) {
             let files = trusted.files().map(|(role, bytes)| (role.to_owned(), bytes.to_vec())).collect();
-            turn.effect(Effect::PersistTrust(files));
+            let time = time_to_save(&trusted, turn.now.unix);
+            turn.effect(Effect::PersistTrust { files, time });
         }
         self.trusted = trusted;
     }

@@ -88,6 +88,13 @@ impl Trusted {
             && self.roles.iter().all(|(edge, kept)| listed(&edge.role) == Some(kept.signed.version()))
     }
 
+    /// Whether every role that is delegated to is loaded, so that what lookups do not find was not signed. `false` where a store
+    /// gave back less than was stored.
+    pub fn is_complete(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        matches!(search(&self.roles, Aim::All(&snapshot.signed)), Ok(Found::Nothing))
+    }
+
     /// The trusted root.
     pub fn root(&self) -> &Root {
         &self.root.signed

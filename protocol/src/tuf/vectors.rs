@@ -51,7 +51,7 @@ fn refreshed() -> Trusted {
 #[test]
 fn takes_in_a_whole_repository() {
     let trusted = refreshed();
-    assert!(trusted.is_current());
+    assert!(trusted.is_current() && trusted.is_complete());
     assert_eq!(trusted.version("root"), Some(2));
     assert_eq!(trusted.version("deployments"), Some(1));
     assert_eq!(trusted.first_expiry().1, 2_208_988_800);
@@ -83,6 +83,11 @@ fn survives_a_restart_and_then_fetches_no_more_than_it_must() {
     assert_eq!(restored.refused, []);
     assert_eq!(restored.trusted.version("root"), Some(2));
     assert_eq!(restored.trusted.targets_under("").unwrap(), trusted.targets_under("").unwrap());
+    assert!(restored.trusted.is_complete());
+    let mut less = stored.clone();
+    less.remove("deployments");
+    let less = Trusted::restore(&files["1.root"], &less).unwrap();
+    assert!(less.refused.is_empty() && !less.trusted.is_complete(), "a role is missing, and nothing says so but this");
     let mut refresh = Refresh::start(restored.trusted, NOW);
     assert_eq!(drive(&mut refresh, &files, "").unwrap(), ["3.root", "timestamp"]);
 }

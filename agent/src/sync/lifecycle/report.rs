@@ -2,7 +2,7 @@
 
 use sanderling_protocol::reported::{DeploymentReport, DeploymentState};
 
-use super::{Lifecycle, Next};
+use super::{Active, Lifecycle, Next};
 use crate::sync::pull::Pull;
 
 impl Lifecycle {
@@ -37,12 +37,22 @@ impl Lifecycle {
         })
     }
 
+    fn is_desired(&self, active: &Active) -> bool {
+        self.desired.as_ref().is_none_or(|desired| desired.digest == active.plan.slot.digest)
+    }
+
+    /// Whether what runs is pulled again, since it turned out damaged.
+    #[cfg(test)]
+    pub(in crate::sync) fn wants_repair(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.damaged)
+    }
+
     fn state(&self) -> DeploymentState {
         match (&self.verdict, &self.next, &self.active) {
             (Some(verdict), ..) if self.desired.is_some() => verdict.state,
             (_, Some(Next::Document(_) | Next::Reading(_) | Next::Fetching(_)), _) => DeploymentState::Fetching,
             (_, Some(Next::Staging(..) | Next::Starting { .. }), _) => DeploymentState::Staging,
-            (_, None, Some(active)) if active.damaged => DeploymentState::Fetching,
+            (_, None, Some(active)) if active.damaged || !self.is_desired(active) => DeploymentState::Fetching,
             (_, None, Some(active)) if active.starts > 0 => DeploymentState::Probation,
             (_, None, Some(_)) => DeploymentState::Active,
             (_, Some(Next::Short(_)), _) => DeploymentState::Refused,

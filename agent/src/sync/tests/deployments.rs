@@ -65,9 +65,7 @@ fn is_committed_after_its_seconds_and_frames() {
 fn the_new_one_runs_before_the_old_one_stops() {
     let (mut device, repository) = committed();
     device.publish(&Repository::new());
-    for (what, payload) in &repository.retained {
-        device.retain(what.clone(), payload.clone());
-    }
+    device.offer(&repository);
     while device.step() {
         assert!(device.runs().is_some(), "frames always reach a generation that runs");
     }
@@ -119,9 +117,7 @@ fn without_room_for_both_the_old_one_is_stopped_before_the_new_one_runs() {
     device.handover = no_room();
     behave(&mut device, Behaviour::FailsStart);
     let old = device.routed;
-    for (what, payload) in &repository.retained {
-        device.retain(what.clone(), payload.clone());
-    }
+    device.offer(&repository);
     while device.step() && device.routed == old {}
     assert_ne!(device.routed, old, "frames go to the new one, and wait there");
     assert_eq!(
@@ -266,9 +262,7 @@ fn the_third_start_without_a_commit_falls_back() {
 fn a_power_cut_at_any_step_leaves_one_of_the_two_running() {
     for cut in 0..2000 {
         let (mut device, repository) = committed();
-        for (what, payload) in &repository.retained {
-            device.retain(what.clone(), payload.clone());
-        }
+        device.offer(&repository);
         let ended = (0..cut).any(|_| !device.step());
         let mut device = device.reboot(&repository);
         assert!(matches!(device.runs(), Some("a" | "b")), "cut after {cut} steps: {:?}", device.runs());

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod clocks;
 mod deployments;
 mod metadata;
+mod model;
 mod repository;
-mod walk;
+mod roles;
 mod world;

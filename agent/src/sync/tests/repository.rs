@@ -1,9 +1,9 @@
 //! What an operator signs and publishes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::{NonZeroU32, NonZeroU64},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex},
 };
 
 use ring::rand::SystemRandom;
@@ -23,31 +23,50 @@ use serde_json::{Value, json};
 
 use super::world::EXPIRES;
 
-static KEYS: LazyLock<[KeyPair; 3]> = LazyLock::new(|| {
+static KEYS: LazyLock<[KeyPair; 4]> = LazyLock::new(|| {
     let random = SystemRandom::new();
     std::array::from_fn(|_| KeyPair::generate(KeyKind::Ed25519, &random).unwrap())
 });
 const ROOT: usize = 0;
 const RELEASES: usize = 1;
 const DEPLOYMENTS: usize = 2;
+const NEW_RELEASES: usize = 3;
 
 fn keys(of: usize) -> RoleKeys {
     RoleKeys { keys: vec![KEYS[of].key()], threshold: NonZeroU32::MIN }
 }
 
+/// The messages of a blob, made once: compressing takes its time.
+static BLOBS: Mutex<BTreeMap<Digest, Vec<(Published, Vec<u8>)>>> = Mutex::new(BTreeMap::new());
+
 /// What an operator publishes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Repository {
     pub(super) root: u64,
     version: u64,
+    /// When all of it expires, Unix seconds.
+    pub(super) expires: i64,
+    /// The digests of all that was ever signed: documents and artifacts.
+    pub(super) signed: BTreeSet<Digest>,
     releases: BTreeMap<String, TargetFile>,
     deployments: BTreeMap<String, TargetFile>,
+    /// The key to which releases are delegated, and the one that signs them.
+    releases_keys: (usize, usize),
     pub(super) retained: BTreeMap<Published, Vec<u8>>,
 }
 
 impl Repository {
     pub(super) fn new() -> Self {
-        let mut repository = Self::default();
+        let mut repository = Self {
+            root: 0,
+            version: 0,
+            expires: EXPIRES,
+            signed: BTreeSet::new(),
+            releases: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            releases_keys: (RELEASES, RELEASES),
+            retained: BTreeMap::new(),
+        };
         repository.rotate_root();
         repository
     }
@@ -56,7 +75,7 @@ impl Repository {
     pub(super) fn rotate_root(&mut self) -> Vec<u8> {
         self.root += 1;
         let all = RootKeys { root: keys(ROOT), timestamp: keys(ROOT), snapshot: keys(ROOT), targets: keys(ROOT) };
-        let bytes = sign(&root(sealed(self.root), all).unwrap(), &[&KEYS[ROOT]]).unwrap();
+        let bytes = sign(&root(self.sealed(self.root), all).unwrap(), &[&KEYS[ROOT]]).unwrap();
         self.retained.insert(meta(self.root, "root"), bytes.clone());
         bytes
     }
@@ -66,11 +85,15 @@ impl Repository {
     }
 
     fn blob(&mut self, content: &[u8]) {
-        let (index, chunks) = blob::cut(content).unwrap();
-        self.retained.insert(Published::Index(Digest::of(content)), index.encode());
-        for chunk in chunks {
-            self.retained.insert(Published::Chunk(Digest::of(chunk)), encode_chunk(chunk));
-        }
+        let digest = Digest::of(content);
+        let mut blobs = BLOBS.lock().unwrap();
+        let messages = blobs.entry(digest).or_insert_with(|| {
+            let (index, chunks) = blob::cut(content).unwrap();
+            let chunk = |chunk: &[u8]| (Published::Chunk(Digest::of(chunk)), encode_chunk(chunk));
+            let index = [(Published::Index(digest), index.encode())];
+            index.into_iter().chain(chunks.into_iter().map(chunk)).collect()
+        });
+        self.retained.extend(messages.iter().cloned());
     }
 
     pub(super) fn module(&mut self, path: &str, content: &[u8]) {
@@ -78,6 +101,28 @@ impl Repository {
             "ceiling": { "grants": ["emit:*"], "memory_mib": 32, "deadline_ms": 1000 } } });
         self.releases.insert(path.into(), target(content, Some(custom)));
         self.blob(content);
+    }
+
+    /// Lists a target under the releases key, whatever its path and whatever is said of it.
+    pub(super) fn release_any(&mut self, path: &str, content: &[u8], ours: Value) {
+        self.releases.insert(path.into(), target(content, Some(json!({ "sanderling": ours }))));
+        self.blob(content);
+    }
+
+    /// The same under the deployments key.
+    pub(super) fn deploy_any(&mut self, path: &str, content: &[u8], ours: Value) {
+        self.deployments.insert(path.into(), target(content, Some(json!({ "sanderling": ours }))));
+        self.blob(content);
+    }
+
+    /// Delegates releases to another key from now on. Who signs them still has the old one.
+    pub(super) fn revoke_releases_key(&mut self) {
+        self.releases_keys = (NEW_RELEASES, RELEASES);
+    }
+
+    /// Signs releases with the key to which they are delegated.
+    pub(super) fn sign_releases_anew(&mut self) {
+        self.releases_keys.1 = self.releases_keys.0;
     }
 
     pub(super) fn withdraw_module(&mut self, path: &str) {
@@ -113,34 +158,47 @@ impl Repository {
             terminating: true,
         };
         let delegated = delegations(vec![
-            role("releases", RELEASES, &["modules/*", "modules/*/*", "models/*"]),
+            role("releases", self.releases_keys.0, &["modules/*", "modules/*/*", "models/*", "models/*/*"]),
             role("deployments", DEPLOYMENTS, &["deployments/*"]),
         ]);
-        let top = targets(sealed(version), BTreeMap::new(), Some(delegated.unwrap()));
-        let releases = targets(sealed(version), self.releases.clone(), None);
-        let deployments = targets(sealed(version), self.deployments.clone(), None);
-        let files =
-            [("targets", ROOT, top), ("releases", RELEASES, releases), ("deployments", DEPLOYMENTS, deployments)];
+        let top = targets(self.sealed(version), BTreeMap::new(), Some(delegated.unwrap()));
+        let releases = targets(self.sealed(version), self.releases.clone(), None);
+        let deployments = targets(self.sealed(version), self.deployments.clone(), None);
+        let files = [
+            ("targets", ROOT, top),
+            ("releases", self.releases_keys.1, releases),
+            ("deployments", DEPLOYMENTS, deployments),
+        ];
         let mut listed = BTreeMap::new();
         for (name, of, metadata) in files {
             let bytes = sign(&metadata, &[&KEYS[of]]).unwrap();
             listed.insert(name.to_owned(), MetaFile::of(NonZeroU64::new(version).unwrap(), &bytes));
             self.retained.insert(meta(version, name), bytes);
         }
-        let snapshot = sign(&snapshot(sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
+        let snapshot = sign(&snapshot(self.sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
         let listed = MetaFile::of(NonZeroU64::new(version).unwrap(), &snapshot);
         self.retained.insert(meta(version, "snapshot"), snapshot);
-        let timestamp = sign(&timestamp(sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
+        let timestamp = sign(&timestamp(self.sealed(version), listed), &[&KEYS[ROOT]]).unwrap();
         self.retained.insert(Published::Timestamp, timestamp);
+        self.signed.extend(self.releases.values().chain(self.deployments.values()).filter_map(TargetFile::sha256));
     }
-}
 
-fn sealed(version: u64) -> Sealed {
-    Sealed { version: NonZeroU64::new(version).unwrap(), expires: EXPIRES }
+    fn sealed(&self, version: u64) -> Sealed {
+        Sealed { version: NonZeroU64::new(version).unwrap(), expires: self.expires }
+    }
 }
 
 pub(super) fn meta(version: u64, role: &str) -> Published {
     Published::Metadata { version, role: role.into() }
+}
+
+/// A deployment of these modules, each under a name of its own.
+pub(super) fn modules(name: &str, modules: &[(String, String)], config: Value) -> Value {
+    let module = |(name, path): &(String, String)| {
+        json!({ "name": name, "module": path, "input": [ { "sensor": "cam0" } ], "config": config,
+            "probation": { "frames": 20, "seconds": 10 } })
+    };
+    json!({ "schema": "sanderling.deployment/1", "name": name, "modules": modules.iter().map(module).collect::<Vec<_>>() })
 }
 
 pub(super) fn document(name: &str, module: &str, config: Value) -> Value {

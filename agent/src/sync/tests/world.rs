@@ -1,61 +1,51 @@
 //! A repository, a broker, a disk and workers in memory, around one device.
+//!
+//! One [`Device::step`] carries out one effect or takes one event in, so that the power can be cut between any two. What must hold
+//! after each of them is in [`check`]. A reboot keeps the disk, which effects alone have written, and nothing else of the device.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+mod broker;
+mod check;
+mod disk;
+mod works;
 
-use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use sanderling_protocol::{
-    blob::BlobIndex,
     digest::Digest,
     reported::{EventKind, Handover},
     topics::Published,
     tuf::Trusted,
-    worker::{Fault, FaultCode},
 };
 
 use super::repository::Repository;
-use crate::sync::{
-    Backoff, BlobFault, Capacity, Config, Effect, Event, Limits, Message, Now, Plan, Report, Slots, Sync, SyncError,
-};
+use crate::sync::{Backoff, Capacity, Config, Effect, Event, Limits, Now, Report, Sync, SyncError};
 
-/// The time at which all tests begin, Unix seconds.
+use check::Watch;
+pub(super) use disk::Disk;
+pub(super) use works::{Behaviour, Generation};
+
+/// The time at which all tests begin, Unix seconds; the agent was built then.
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const EXPIRES: i64 = START + 1_000_000;
-
-/// How modules behave, by the digest of the wasm file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Behaviour {
-    FailsDryStart,
-    FailsStart,
-    /// Runs, and faults when its first frame comes.
-    FaultsOnFrames,
-}
-
-/// A blob that is being put together: its index, and the chunks that are there.
-type Part = (Arc<BlobIndex>, BTreeMap<usize, Arc<[u8]>>);
-
-#[derive(Clone, Default)]
-pub(super) struct Disk {
-    pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
-    parts: BTreeMap<Digest, Part>,
-    trust: BTreeMap<String, Vec<u8>>,
-    pub(super) slots: Slots,
-}
 
 /// A device, with all that is around it.
 pub(super) struct Device {
     pub(super) sync: Sync,
     pub(super) now: Now,
+    /// How far the system's clock is off, in seconds.
+    pub(super) clock_off: i64,
     pub(super) broker: BTreeMap<Published, Vec<u8>>,
     pub(super) link: bool,
+    pub(super) capacity: Capacity,
+    /// So many messages to come are lost on their way.
+    pub(super) losses: u32,
     subscribed: BTreeSet<Published>,
     queue: VecDeque<Effect>,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     pub(super) disk: Disk,
+    /// What is free on the disk beside the parts of blobs, in bytes.
     pub(super) free: u64,
-    pub(super) generations: BTreeMap<u64, (Arc<Plan>, u64)>,
+    pub(super) generations: BTreeMap<u64, Generation>,
     pub(super) routed: Option<u64>,
     pub(super) told: Vec<EventKind>,
     pub(super) behaviours: BTreeMap<Digest, Behaviour>,
@@ -65,10 +55,12 @@ pub(super) struct Device {
     /// Every chunk that was delivered.
     pub(super) pulled: Vec<Digest>,
     pub(super) errors: Vec<SyncError>,
-    floors: [u64; 3],
+    /// Ticks since the device was started.
+    pub(super) ticks: u32,
+    watch: Watch,
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let backoff = Backoff { first_ms: 1000, longest_ms: 300_000 };
     Config {
         device: "gw-1".into(),
@@ -83,18 +75,25 @@ fn config() -> Config {
 impl Device {
     /// A device that was just flashed: the link is down.
     pub(super) fn new(repository: &Repository) -> Self {
-        Self::boot(repository, Disk::default(), BTreeMap::new())
+        let mut device = Self::boot(repository, Disk::default(), BTreeMap::new());
+        device.run();
+        device
     }
 
     fn boot(repository: &Repository, disk: Disk, behaviours: BTreeMap<Digest, Behaviour>) -> Self {
         let restored = Trusted::restore(&repository.shipped_root(), &disk.trust).unwrap();
-        let now = Now { ms: 5000, unix: START };
+        assert_eq!(restored.refused, [], "what was stored was trusted");
+        let now = Now { ms: 5000, unix: disk.saved_time.unwrap_or(START).max(START) };
         let (sync, effects) = Sync::start(config(), restored.trusted, disk.slots.clone(), restored.refused, now);
-        let mut device = Self {
+        let watch = Watch::new(repository, &sync);
+        Self {
             sync,
             now,
+            clock_off: 0,
             broker: repository.retained.clone(),
             link: false,
+            capacity: Capacity::default(),
+            losses: 0,
             subscribed: BTreeSet::new(),
             queue: effects.into(),
             events: VecDeque::new(),
@@ -108,20 +107,30 @@ impl Device {
             handover: Handover::MakeBeforeBreak,
             pulled: Vec::new(),
             errors: Vec::new(),
-            floors: [0; 3],
-        };
+            ticks: 0,
+            watch,
+        }
+    }
+
+    /// Cuts the power and starts again; what is not on disk is gone, and with it what is wrong outside of the device.
+    pub(super) fn reboot(self, repository: &Repository) -> Self {
+        let mut device = Self::boot(repository, self.disk, self.behaviours);
         device.run();
         device
     }
 
-    /// Cuts the power and starts again; what is not on disk is gone.
-    pub(super) fn reboot(self, repository: &Repository) -> Self {
-        Self::boot(repository, self.disk, self.behaviours)
+    /// Cuts the power and starts again, into the same world: nothing is carried out yet.
+    pub(super) fn cut(self, repository: &Repository) -> Self {
+        let mut device = Self::boot(repository, self.disk, self.behaviours);
+        (device.clock_off, device.broker, device.capacity) = (self.clock_off, self.broker, self.capacity);
+        (device.free, device.frames_come, device.handover) = (self.free, self.frames_come, self.handover);
+        device.set_time(device.now.ms);
+        device
     }
 
     pub(super) fn up(&mut self) {
         self.link = true;
-        self.handle(Event::LinkUp(Capacity::default()));
+        self.handle(Event::LinkUp(self.capacity));
     }
 
     pub(super) fn down(&mut self) {
@@ -130,32 +139,6 @@ impl Device {
         self.events.retain(|event| !matches!(event, Event::Message(_)));
         self.handle(Event::LinkDown);
         self.subscribed.clear();
-    }
-
-    /// The broker takes what is published; subscribers get what is new.
-    pub(super) fn publish(&mut self, repository: &Repository) {
-        for (what, payload) in &repository.retained {
-            self.retain(what.clone(), payload.clone());
-        }
-        self.run();
-    }
-
-    pub(super) fn retain(&mut self, what: Published, payload: Vec<u8>) {
-        if self.broker.get(&what) != Some(&payload) {
-            self.broker.insert(what.clone(), payload);
-            if self.link && self.subscribed.contains(&what) {
-                self.deliver(&what);
-            }
-        }
-    }
-
-    fn deliver(&mut self, what: &Published) {
-        let Some(payload) = self.broker.get(what) else { return };
-        if let Published::Chunk(digest) = what {
-            self.pulled.push(*digest);
-        }
-        let message = Message { what: what.clone(), payload: Bytes::from(payload.clone()) };
-        self.events.push_back(Event::Message(message));
     }
 
     pub(super) fn handle(&mut self, event: Event) {
@@ -168,9 +151,11 @@ impl Device {
         while self.step() {}
     }
 
-    /// Carries out one effect, or takes one event in.
+    /// Carries out one effect, or takes one event in. Effects wait behind a change that the disk does not take.
     pub(super) fn step(&mut self) -> bool {
-        if let Some(effect) = self.queue.pop_front() {
+        let waits = |effect: &Effect| matches!(effect, Effect::PersistTrust { .. } | Effect::PersistSlots(_));
+        let held_up = self.disk.broken && self.queue.front().is_some_and(waits);
+        if let Some(effect) = self.queue.pop_front_if(|_| !held_up) {
             self.carry_out(effect);
         } else if let Some(event) = self.events.pop_front() {
             match self.sync.handle(event, self.now) {
@@ -196,148 +181,35 @@ impl Device {
                     return;
                 }
             }
+            self.ticks += 1;
             self.handle(Event::Tick);
         }
         panic!("it never comes to rest");
     }
 
     fn set_time(&mut self, ms: u64) {
-        self.now = Now { ms, unix: START + i64::try_from(ms / 1000).unwrap() };
+        let wall = START + self.clock_off + i64::try_from(ms / 1000).unwrap();
+        // As the driver judges it: no earlier than the build, and than the time last saved.
+        self.now = Now { ms, unix: wall.max(START).max(self.disk.saved_time.unwrap_or(START)) };
+    }
+
+    /// Sets the system's clock.
+    pub(super) fn set_clock(&mut self, off: i64) {
+        self.clock_off = off;
+        self.set_time(self.now.ms);
     }
 
     fn carry_out(&mut self, effect: Effect) {
+        self.check_before(&effect);
         match effect {
-            Effect::Subscribe(topics) => {
-                for what in topics {
-                    if self.link {
-                        self.subscribed.insert(what.clone());
-                        self.deliver(&what);
-                    }
-                }
-            }
-            Effect::Unsubscribe(topics) => topics.iter().for_each(|what| {
-                self.subscribed.remove(what);
-            }),
-            Effect::PersistTrust(files) => self.disk.trust = files.into_iter().collect(),
-            Effect::PersistSlots(slots) => self.disk.slots = *slots,
-            Effect::Survey { number, blobs } => {
-                let held = blobs.into_iter().filter(|digest| self.disk.blobs.contains_key(digest)).collect();
-                self.events.push_back(Event::Surveyed { number, held, taken: 0, free: self.free });
-            }
-            Effect::Begin { digest, index } => self.begin(digest, index),
-            Effect::Write { blob, index, chunk, content } => {
-                assert_eq!(Digest::of(&content), chunk, "only what matches its digest is written");
-                let part = self.disk.parts.get_mut(&blob);
-                let result = part.map(|(_, chunks)| drop(chunks.insert(index, content)));
-                let result = result.ok_or_else(|| BlobFault::Disk("not begun".into()));
-                self.events.push_back(Event::Wrote { blob, index, chunk, result });
-            }
-            Effect::Finish { digest } => {
-                let (_, chunks) = self.disk.parts.remove(&digest).unwrap();
-                let whole: Vec<u8> = chunks.values().flat_map(|chunk| chunk.iter().copied()).collect();
-                let right = Digest::of(&whole) == digest;
-                let result = if right { Ok(()) } else { Err(BlobFault::Corrupt("the whole is wrong".into())) };
-                if right {
-                    self.disk.blobs.insert(digest, whole);
-                }
-                self.events.push_back(Event::Finished { digest, result });
-            }
-            Effect::ReadDocument { digest } => {
-                let content = self.disk.blobs.get(&digest).cloned().ok_or(BlobFault::Disk("absent".into()));
-                self.events.push_back(Event::Document { digest, content });
-            }
-            Effect::Collect { keep } => {
-                self.disk.blobs.retain(|digest, _| keep.contains(digest));
-                self.disk.parts.retain(|digest, _| keep.contains(digest));
-            }
+            Effect::Subscribe(topics) => topics.into_iter().for_each(|what| self.subscribe(what)),
+            Effect::Unsubscribe(topics) => self.subscribed.retain(|what| !topics.contains(what)),
             Effect::Tell(what) => self.told.push(what),
-            effect => self.work(effect),
-        }
-    }
-
-    fn begin(&mut self, digest: Digest, index: Arc<BlobIndex>) {
-        let (_, chunks) = self.disk.parts.entry(digest).or_insert_with(|| (index.clone(), BTreeMap::new()));
-        let missing = (0..index.chunks().len()).filter(|at| !chunks.contains_key(at)).collect();
-        self.events.push_back(Event::Begun { digest, missing: Ok(missing) });
-    }
-
-    fn work(&mut self, effect: Effect) {
-        match effect {
-            Effect::Stage { generation, plan } => {
-                let event = if !self.whole(&plan) {
-                    Event::Damaged { generation }
-                } else if self.behaves(&plan, Behaviour::FailsDryStart) {
-                    Event::StageFailed { generation, module: "m".into(), fault: fault() }
-                } else {
-                    Event::Staged { generation, handover: self.handover.clone() }
-                };
-                self.events.push_back(event);
-            }
-            Effect::Start { generation, plan } => {
-                self.generations.insert(generation, (plan.clone(), self.now.ms));
-                if !self.whole(&plan) {
-                    self.generations.remove(&generation);
-                    self.events.push_back(Event::Damaged { generation });
-                    return;
-                }
-                let failing = self.behaves(&plan, Behaviour::FailsStart);
-                for module in plan.deployment.modules.iter().map(|module| module.name.clone()) {
-                    self.events.push_back(if failing {
-                        Event::Faulted { generation, module, fault: fault() }
-                    } else {
-                        Event::Running { generation, module }
-                    });
+            effect => {
+                if let Some(effect) = self.keep(effect) {
+                    self.work(effect);
                 }
             }
-            Effect::Route { generation } => {
-                self.routed = generation;
-                let routed = generation.and_then(|generation| self.generations.get(&generation));
-                let faulty = routed.is_some_and(|(plan, _)| self.behaves(plan, Behaviour::FaultsOnFrames));
-                if let Some(generation) = generation.filter(|_| faulty && self.frames_come) {
-                    self.events.push_back(Event::Faulted { generation, module: "m".into(), fault: fault() });
-                }
-            }
-            Effect::Withdraw { generation, modules } => {
-                if let Some((plan, _)) = self.generations.get_mut(&generation) {
-                    *plan = Arc::new(plan.without(&modules));
-                }
-            }
-            Effect::Stop { generation } => {
-                self.generations.remove(&generation);
-            }
-            Effect::Count { generation } => {
-                let Some((plan, since)) = self.generations.get(&generation) else { return };
-                let frames = if self.frames_come { (self.now.ms - since) / 100 } else { 0 };
-                let frames = plan.deployment.modules.iter().map(|module| (module.name.clone(), frames)).collect();
-                self.events.push_back(Event::Counted { generation, frames });
-            }
-            other => panic!("{other:?} is not work"),
-        }
-    }
-
-    fn whole(&self, plan: &Plan) -> bool {
-        plan.slot.artifacts.iter().all(|artifact| {
-            self.disk.blobs.get(&artifact.sha256).is_some_and(|content| Digest::of(content) == artifact.sha256)
-        })
-    }
-
-    fn behaves(&self, plan: &Plan, behaviour: Behaviour) -> bool {
-        plan.slot.artifacts.iter().any(|artifact| self.behaviours.get(&artifact.sha256) == Some(&behaviour))
-    }
-
-    /// What must hold after every single step.
-    fn check(&mut self) {
-        let metadata = self.report().metadata;
-        let versions = [metadata.root, metadata.timestamp, metadata.snapshot];
-        for (version, floor) in versions.iter().zip(&self.floors) {
-            assert!(version >= floor, "a version fell: {versions:?} below {:?}", self.floors);
-        }
-        self.floors = versions;
-        if self.queue.is_empty() && self.disk.slots.committed.is_some() {
-            assert!(self.sync.generation().is_some(), "something is committed, and nothing is active");
-        }
-        for (plan, _) in self.generations.values() {
-            assert!(plan.blobs().len() <= self.disk.blobs.len(), "a generation runs without its blobs");
         }
     }
 
@@ -347,8 +219,14 @@ impl Device {
 
     /// The name of the deployment that gets frames.
     pub(super) fn runs(&self) -> Option<&str> {
-        let (plan, _) = self.generations.get(&self.routed?)?;
-        Some(&plan.slot.name)
+        Some(&self.generations.get(&self.routed?)?.plan.slot.name)
+    }
+
+    /// The modules that get frames.
+    pub(super) fn modules(&self) -> Vec<String> {
+        let routed = self.routed.and_then(|generation| self.generations.get(&generation));
+        let modules = routed.into_iter().flat_map(|one| one.plan.deployment.modules.iter());
+        modules.map(|module| module.name.clone()).collect()
     }
 
     pub(super) fn committed(&self) -> Option<&str> {
@@ -358,8 +236,4 @@ impl Device {
     pub(super) fn refusals(&self) -> Vec<(String, String)> {
         self.report().refused.into_iter().map(|refused| (refused.what, refused.why)).collect()
     }
-}
-
-fn fault() -> Fault {
-    Fault::new(FaultCode::Trap, "unreachable")
 }
