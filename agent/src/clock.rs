@@ -161,6 +161,32 @@ mod tests {
     }
 
     #[test]
+    fn no_clock_makes_it_earlier_than_what_is_known() {
+        const TEN_YEARS: i64 = 315_569_520;
+        const PAST_2038: i64 = 1 << 31;
+        let build = build_time();
+        for behind in [i64::MIN, -1, 0, build - TEN_YEARS] {
+            assert_eq!(floor(behind, None), build, "{behind}");
+            assert_eq!(floor(behind, Some(build + TEN_YEARS)), build + TEN_YEARS, "{behind}");
+        }
+        for ahead in [build + TEN_YEARS, PAST_2038, PAST_2038 + 1, i64::MAX] {
+            assert_eq!(floor(ahead, None), ahead);
+            assert_eq!(floor(build, Some(ahead)), ahead, "what was reached stays reached");
+        }
+        assert_eq!(floor(build + 1, Some(0)), build + 1, "a saved time that is damaged or old does no harm");
+    }
+
+    #[test]
+    fn seconds_of_a_wall_clock_are_right_in_1970_and_past_2038() {
+        for seconds in [0, 1, (1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799_i64] {
+            let clock = FakeClock::at(seconds * 1000 + 999);
+            assert_eq!((clock.wall(), clock.now().wall_ms), (seconds, seconds * 1000 + 999));
+        }
+        let capture = FakeClock::at(i64::MAX).capture();
+        assert_eq!(capture.unix_ns, i64::MAX, "a time that nanoseconds cannot count is the last that they can");
+    }
+
+    #[test]
     fn setting_the_wall_clock_leaves_the_monotonic_one() {
         let clock = FakeClock::at(1_000);
         clock.advance(Duration::from_millis(2_500));

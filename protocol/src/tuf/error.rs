@@ -151,8 +151,11 @@ pub enum TrustError {
         /// The version found.
         found: u64,
     },
-    /// Freeze attack: expired when the refresh began.
-    #[error("{role}: expired at {expires}, it is {now} (unix seconds); publish newly signed metadata")]
+    /// Freeze attack: expired when the refresh began. The text leaves the time out, so that the same refusal tells the same each
+    /// time that it is met.
+    #[error(
+        "{role}: expired at {expires} (unix seconds) by this device's clock; publish newly signed metadata, or set the clock"
+    )]
     Expired {
         /// The role.
         role: String,
