@@ -270,6 +270,9 @@ pub(super) fn judged(wall: i64, saved: Option<i64>) -> i64 {
 }
 
 #[cfg(test)]
+mod durability;
+
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

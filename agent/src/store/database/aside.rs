@@ -12,9 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sanderling_protocol::digest::Digest;
-
-use super::beside;
+use super::{beside, sealed, unsealed};
 use crate::{
     atomic_file,
     store::disk::{Access, Disk, Kind, parent, read_short},
@@ -88,17 +86,11 @@ fn kept(disk: &dyn Disk, path: &Path) -> Vec<(u32, PathBuf)> {
 }
 
 fn write_count(disk: &dyn Disk, path: &Path, number: u32) -> io::Result<()> {
-    atomic_file::write(disk, &beside(path, COUNT), line(number).as_bytes())
+    atomic_file::write(disk, &beside(path, COUNT), sealed(&number.to_string()).as_bytes())
 }
 
 fn written(disk: &dyn Disk, path: &Path) -> Option<u32> {
-    let bytes = read_short(disk, &beside(path, COUNT), 128).ok()??;
-    let number = std::str::from_utf8(&bytes).ok()?.split(' ').next()?.parse().ok()?;
-    (line(number).as_bytes() == bytes).then_some(number)
-}
-
-fn line(number: u32) -> String {
-    format!("{number} {}\n", Digest::of(&number.to_le_bytes()))
+    unsealed(&read_short(disk, &beside(path, COUNT), 256).ok()??)?.parse().ok()
 }
 
 #[cfg(test)]

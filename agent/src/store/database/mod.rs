@@ -30,6 +30,7 @@ use std::{
 };
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use sanderling_protocol::digest::Digest;
 
 use self::open::{Opened, Refusal};
 use super::{
@@ -291,6 +292,17 @@ fn refused(path: &Path, refusal: Refusal) -> StoreError {
         Refusal::InUse => StoreError::InUse { path },
         Refusal::Damaged(cause) | Refusal::Disk(cause) => StoreError::Open { path, cause },
     }
+}
+
+/// A line with its own digest, so that a flipped bit in it is found.
+fn sealed(line: &str) -> String {
+    format!("{line}\n{}\n", Digest::of(line.as_bytes()))
+}
+
+/// The line that was sealed; `None` where it is not whole.
+fn unsealed(bytes: &[u8]) -> Option<String> {
+    let line = std::str::from_utf8(bytes).ok()?.lines().next()?;
+    (sealed(line).as_bytes() == bytes).then(|| line.to_owned())
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use std::{io, path::Path, sync::Arc};
 
 use redb::{DatabaseError, StorageError};
 
-use super::beside;
+use super::{beside, sealed, unsealed};
 use crate::{
     atomic_file,
     store::{
@@ -53,8 +53,11 @@ pub(super) enum Refusal {
 /// Opens the database to be read and written, and makes it where it is missing.
 pub(super) fn writable(disk: &dyn Disk, path: &Path, distrust_cache: bool) -> Result<Opened, Refusal> {
     probe(disk, path)?;
-    if disk.info(path).map_err(|error| failed(&error))?.is_none() {
-        make(disk, path)?;
+    match disk.info(path).map_err(|error| failed(&error))? {
+        None => make(disk, path)?,
+        // redb would take it for a new one; but it is made under another name, and is never empty.
+        Some(info) if info.length == 0 => return Err(Refusal::Damaged("the file is empty".into())),
+        Some(_) => {}
     }
     let mut reads = 0;
     loop {
@@ -151,7 +154,7 @@ pub(super) fn begins(disk: &dyn Disk, path: &Path) -> bool {
     // Where it cannot be written nothing can be counted; the disk's other refusals are reported.
     let _ = disk.open(&beside(path, TRIES), Access::Replace).and_then(|file| {
         let line = format!("{} {boot}", tries.saturating_add(1));
-        file.write_at(line.as_bytes(), 0)
+        file.write_at(sealed(&line).as_bytes(), 0)
     });
     tries >= MOST_TRIES
 }
@@ -163,8 +166,8 @@ pub(super) fn ends(disk: &dyn Disk, path: &Path) {
 
 fn tries(disk: &dyn Disk, path: &Path, boot: &str) -> u32 {
     let read = || {
-        let bytes = read_short(disk, &beside(path, TRIES), 128).ok()??;
-        let (count, of) = std::str::from_utf8(&bytes).ok()?.split_once(' ')?;
+        let line = unsealed(&read_short(disk, &beside(path, TRIES), 256).ok()??)?;
+        let (count, of) = line.split_once(' ')?;
         (of == boot).then(|| count.parse().ok())?
     };
     read().unwrap_or(0)
