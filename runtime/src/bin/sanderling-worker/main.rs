@@ -8,7 +8,6 @@ mod clock;
 mod confine;
 mod control;
 mod outbound;
-mod pages;
 mod serve;
 mod shared;
 

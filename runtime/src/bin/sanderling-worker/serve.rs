@@ -23,7 +23,6 @@ use crate::{
     confine::{self, ConfineError},
     control::Control,
     outbound::Outbound,
-    pages,
     shared::{self, Handed, Ring, SharedError},
 };
 
@@ -95,7 +94,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     let out = Outbound::new(socket);
     match load(start, blobs, &ring, &out)? {
         Ok(guest) => {
-            pages::give_back();
+            sanderling_pages::give_back();
             out.say(&FromWorker::Ready(ready(&guest, unconfined)));
             out.flush()?;
             Worker { control, ring, out, guest, clock: SystemClock, looked_ns: 0 }.run()
