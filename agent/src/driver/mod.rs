@@ -37,7 +37,7 @@ use crate::{
     report::Pace,
     sensors::Sensors,
     settings::Settings,
-    store::{BlobError, Usage},
+    store::{BlobError, Usage, database::Database},
     sync::{Effect, Event, Now, Sync},
     workload::{Happened, WorkloadEvent},
 };
@@ -100,8 +100,8 @@ struct Driver {
     queue: VecDeque<Effect>,
     /// A change is being stored: what follows waits.
     storing: bool,
-    /// A change that the disk did not take, and when it is given again.
-    again: Option<(Duration, Job)>,
+    /// What the disk did not do, and when it is given again; the first of it first.
+    again: VecDeque<(Duration, Job)>,
     keeper: Keeper,
     spool: Spool,
     works: Works,
@@ -114,6 +114,7 @@ struct Driver {
     epoch: u64,
     pace: Pace,
     sensors_asked_at: Duration,
+    database: Database,
     storage: Usage,
     status: String,
 }
@@ -124,6 +125,9 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         self.notify.ready();
         self.keeper.give(Job::Usage);
+        if let Some(why) = self.database.notice().map(str::to_owned) {
+            self.decide(Event::Refused { what: "store".into(), why });
+        }
         self.settle();
         loop {
             let wake = self.wake_in();
@@ -168,7 +172,7 @@ impl Driver {
     fn wake_in(&self) -> Duration {
         let now = self.mono();
         let sync = self.sync.wake_at().map(Duration::from_millis);
-        let again = self.again.as_ref().map(|(at, _)| *at);
+        let again = self.again.front().map(|(at, _)| *at);
         let report = self.connection.as_ref().and_then(|_| self.pace.due_at());
         let sensors = (!self.settings.sensors.is_empty()).then(|| self.sensors_asked_at + SENSORS_EVERY);
         let saved = Some(self.time_saved_at + TIME_EVERY);
@@ -184,7 +188,7 @@ impl Driver {
         if self.sync.wake_at().is_some_and(|at| Duration::from_millis(at) <= now) {
             self.decide(Event::Tick);
         }
-        if let Some((_, job)) = self.again.take_if(|(at, _)| *at <= now) {
+        while let Some((_, job)) = self.again.pop_front_if(|(at, _)| *at <= now) {
             self.keeper.give(job);
         }
         if now >= self.sensors_asked_at + SENSORS_EVERY {
@@ -233,7 +237,7 @@ impl Driver {
             Done::Stored(Ok(())) => self.storing = false,
             Done::Stored(Err((error, job))) => {
                 tracing::error!(%error, "a change was not stored; updates wait until it is");
-                self.again = Some((self.mono() + STORE_AGAIN, *job));
+                self.again.push_back((self.mono() + STORE_AGAIN, *job));
                 self.decide(Event::Refused { what: "store".into(), why: error.to_string() });
             }
             Done::Answer(event) => self.decide(event),
@@ -246,7 +250,7 @@ impl Driver {
                     Ok(files) => self.works.opened(generation, plan, files),
                     Err(error @ BlobError::Disk { .. }) => {
                         tracing::error!(%error, "a blob could not be opened; it is tried again");
-                        self.again = Some((self.mono() + STORE_AGAIN, Job::Open { generation, purpose, plan }));
+                        self.again.push_back((self.mono() + STORE_AGAIN, Job::Open { generation, purpose, plan }));
                     }
                     Err(error) => {
                         tracing::error!(%error, "a blob is damaged or gone; it is pulled again");

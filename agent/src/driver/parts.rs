@@ -1,6 +1,14 @@
 //! Puts the driver together from the real parts.
 
-use std::{cell::RefCell, collections::BTreeMap, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -207,7 +215,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let database = Database::open(&settings.paths.state)?;
     let outbox = Outbox::open(database.clone(), settings.outbox)?;
-    let store = RedbStore::new(database);
+    let store = RedbStore::new(database.clone());
     let blobs = FileBlobs::open(&settings.paths.state, settings.limits.reserve_bytes)?;
     let loaded = keeper::load(&store);
     let (spool, spooled) = Spool::start(outbox, clock.clone()).map_err(failed("starting a thread"))?;
@@ -260,7 +268,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         sync,
         queue: effects.into(),
         storing: false,
-        again: None,
+        again: VecDeque::new(),
         keeper,
         spool,
         works,
@@ -272,6 +280,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         epoch: 0,
         pace: Pace::new(settings.report),
         sensors_asked_at: Duration::ZERO,
+        database,
         storage: crate::store::Usage::default(),
         status: String::new(),
         clock,
