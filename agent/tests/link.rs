@@ -16,7 +16,7 @@ use link_support::{
     proxy::Proxy,
     settings, start,
 };
-use sanderling_agent::link::{Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos};
+use sanderling_agent::link::{BrokerLimits, Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos};
 use sanderling_protocol::reported::Status;
 
 fn status(running_message: &[u8]) -> Status {
@@ -412,6 +412,36 @@ async fn each_way_to_fail_has_its_own_error() {
     missing.key = "/nowhere/gw.key".into();
     let error = start("gw-1", missing).down().await;
     assert!(matches!(error, LinkError::Credentials { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_mosquitto_on_which_nothing_can_work_is_reported_with_cause_and_cure() {
+    let pki = Pki::new();
+    for (says, words) in
+        [("retain_available false", ["retain", "`retain_available true`"]), ("max_qos 0", ["qos not supported", "`max_qos 1`"])]
+    {
+        let broker = Mosquitto::that(&pki, says);
+        let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+        let error = device.down().await;
+        let said = error.to_string();
+        assert!(matches!(error, LinkError::Refused { .. } | LinkError::Unfit { .. }), "{says}: {said}");
+        assert!(words.iter().all(|word| said.to_lowercase().contains(word)), "{says}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_mosquitto_says_of_itself_is_told() {
+    let pki = Pki::new();
+    let broker = Mosquitto::that(&pki, "max_inflight_messages 7\nmax_packet_size 65536\nmax_keepalive 20");
+    let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+    let said = device
+        .until(|event| match event {
+            LinkEvent::Up { broker, .. } => Some(*broker),
+            _ => None,
+        })
+        .await;
+    let wanted = BrokerLimits { receive_maximum: 7, maximum_packet: 65_536, ..BrokerLimits::default() };
+    assert_eq!(said, wanted);
 }
 
 #[tokio::test]

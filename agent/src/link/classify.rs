@@ -164,7 +164,11 @@ fn refused(code: ConnectReturnCode) -> LinkError {
         Code::PacketTooLarge => "raise the broker's packet limit to 132 KiB",
         _ => "see the broker's log; it is tried again",
     };
-    LinkError::Refused { reason: spaced(&format!("{code:?}")), cure }
+    let reason = match code {
+        Code::QoSNotSupported => "QoS not supported".to_owned(),
+        other => spaced(&format!("{other:?}")),
+    };
+    LinkError::Refused { reason, cure }
 }
 
 fn disconnected(code: DisconnectReasonCode, text: Option<&str>) -> LinkError {

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rumqttc::{ConnectionError, Event, EventLoop, Packet};
 use tokio::sync::mpsc;
 
-use super::{BrokerLimits, Message, Response};
+use super::{BrokerLimits, MAX_CORRELATION, Message, Response};
 
 /// What the client's side hands on.
 pub(super) enum Came {
@@ -46,7 +47,44 @@ pub(super) async fn poll(mut events: EventLoop, came: mpsc::Sender<Came>, keep_a
 fn message(publish: rumqttc::Publish) -> Option<Message> {
     let topic = String::from_utf8(publish.topic.to_vec()).ok()?;
     let response = publish.properties.and_then(|properties| {
-        Some(Response { topic: properties.response_topic?, correlation: properties.correlation_data })
+        let correlation = properties.correlation_data;
+        if correlation.as_ref().is_some_and(|data| data.len() > MAX_CORRELATION) {
+            return None;
+        }
+        // A copy: what is a part of the packet would hold the whole of it in memory until the answer is acknowledged.
+        let correlation = correlation.map(|data| Bytes::copy_from_slice(&data));
+        Some(Response { topic: properties.response_topic?, correlation })
     });
     Some(Message { topic, payload: publish.payload, retained: publish.retain, response })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rumqttc::{PublishProperties, QoS};
+
+    use super::*;
+
+    fn request(correlation: Bytes) -> Option<Response> {
+        let properties = PublishProperties {
+            response_topic: Some("answers".to_owned()),
+            correlation_data: Some(correlation),
+            ..PublishProperties::default()
+        };
+        message(rumqttc::Publish::new("cmd/ping", QoS::AtMostOnce, "{}", Some(properties))).unwrap().response
+    }
+
+    #[test]
+    fn correlation_data_holds_no_packet_in_memory() {
+        let packet = Bytes::from(vec![7; 100_000]);
+        let response = request(packet.slice(10..20)).unwrap();
+        assert_eq!(response.correlation.as_deref(), Some([7; 10].as_slice()));
+        assert!(packet.try_into_mut().is_ok(), "nobody else holds the packet");
+    }
+
+    #[test]
+    fn correlation_data_that_is_too_long_is_not_answered() {
+        assert!(request(Bytes::from(vec![7; MAX_CORRELATION])).is_some());
+        assert_eq!(request(Bytes::from(vec![7; MAX_CORRELATION + 1])), None);
+    }
 }

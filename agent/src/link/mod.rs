@@ -52,6 +52,9 @@ pub const MAX_OUTSTANDING: u16 = 32;
 /// At most this many events wait for the driver; a message is an event.
 pub const EVENT_CAPACITY: usize = 16;
 
+/// A request with more correlation data than this, in bytes, is not answered: it would be kept until the answer is acknowledged.
+pub const MAX_CORRELATION: usize = 1024;
+
 /// How sure a publish is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qos {
@@ -116,7 +119,7 @@ impl Publish {
 pub struct Response {
     /// The topic to answer on.
     pub topic: String,
-    /// To be sent back unchanged.
+    /// To be sent back unchanged; at most [`MAX_CORRELATION`] bytes.
     pub correlation: Option<Bytes>,
 }
 

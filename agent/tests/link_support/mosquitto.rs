@@ -25,7 +25,17 @@ impl Mosquitto {
         Self::with(pki, &["localhost"], false)
     }
 
+    /// The same, with a certificate for these hosts.
     pub(crate) fn with(pki: &Pki, hosts: &[&str], expired: bool) -> Self {
+        Self::set_up(pki, hosts, expired, "")
+    }
+
+    /// The same, with more lines of configuration.
+    pub(crate) fn that(pki: &Pki, says: &str) -> Self {
+        Self::set_up(pki, &["localhost"], false, says)
+    }
+
+    fn set_up(pki: &Pki, hosts: &[&str], expired: bool, says: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = pki.broker(hosts, expired);
         // A line for each tree that the tests use: Mosquitto's `topic` lines are for anonymous clients alone.
@@ -37,7 +47,7 @@ impl Mosquitto {
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
             let text = format!(
                 "listener {port} 127.0.0.1\nallow_anonymous false\nrequire_certificate true\nuse_identity_as_username true\n\
-                 cafile {}\ncertfile {}\nkeyfile {}\nacl_file {}\npersistence false\nlog_dest file {}\nset_tcp_nodelay true\n",
+                 cafile {}\ncertfile {}\nkeyfile {}\nacl_file {}\npersistence false\nlog_dest file {}\nset_tcp_nodelay true\n{says}\n",
                 pki.ca().display(),
                 cert.display(),
                 key.display(),
