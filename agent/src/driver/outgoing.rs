@@ -2,7 +2,7 @@
 //!
 //! Invariant: a record stays in the outbox until its acknowledgement; what the link does not take now is offered again.
 
-use sanderling_protocol::reported::{Reported, Storage};
+use sanderling_protocol::reported::{Damaged, Reported, Storage};
 
 use super::{Driver, keeper::Job};
 use crate::{
@@ -78,7 +78,11 @@ impl Driver {
             sync: self.sync.report(self.unix()),
             modules: self.works.reports(self.sync.generation()),
             sensors: self.sensors.reports(),
-            storage: Storage { used: self.storage.used, free: self.storage.free },
+            storage: Storage {
+                used: self.storage.used,
+                free: self.storage.free,
+                damaged: Damaged { databases: self.database.damaged(), blobs: self.storage.damaged },
+            },
             outbox: self.spool.figures(),
         }))
     }
@@ -101,6 +105,8 @@ impl Driver {
         if status != self.status {
             self.notify.status(&status);
             self.status = status;
+            // Something was reached: what led there is not needed for a while.
+            sanderling_pages::give_back();
         }
     }
 }
