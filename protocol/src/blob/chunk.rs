@@ -1,14 +1,16 @@
 //! One chunk as a message: a codec byte (0 raw, 1 zstd), then the data.
 //!
-//! Invariant: what is decoded has the length and the digest that the index names. Memory is bounded before the digest is
-//! known: the message by [`MAX_CHUNK_MESSAGE_LEN`], the window of zstd and each of its blocks by 64 KiB, the content by the
-//! listed length.
+//! Invariant: what is decoded has the length and the digest that the index names. The digest is of the content, so a compressed chunk is
+//! decompressed before it is trusted (docs/decisions/0005-digest-of-content.md). Until then it is bounded: the message by
+//! [`MAX_CHUNK_MESSAGE_LEN`], and by what its headers say before it is decompressed (`frame.rs`) the window of zstd and each of its
+//! blocks by 64 KiB, the content by the listed length.
 
 use std::io::Read as _;
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::MAX_CHUNK_LEN;
+use super::frame;
 use super::index::ChunkRef;
 use crate::digest::Digest;
 
@@ -57,7 +59,7 @@ pub enum ChunkError {
     },
 }
 
-/// Decodes chunk messages, one after the other, in memory that it keeps (at most about 0.5 MiB).
+/// Decodes chunk messages, one after the other, in memory that it keeps (at most about 1 MiB).
 pub struct ChunkDecoder {
     frame: FrameDecoder,
     content: Vec<u8>,
@@ -105,6 +107,7 @@ impl ChunkDecoder {
 
     fn decompress(&mut self, mut data: &[u8], length: u32) -> Result<&[u8], ChunkError> {
         let corrupt = |cause: &dyn std::fmt::Display| ChunkError::Corrupt(cause.to_string());
+        frame::check(data, length)?;
         self.content.clear();
         self.frame.reset(&mut data).map_err(|cause| corrupt(&cause))?;
         let limit = u64::from(length.min(MAX_CHUNK_LEN));

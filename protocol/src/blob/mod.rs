@@ -10,6 +10,7 @@
 mod chunk;
 #[cfg(feature = "author")]
 mod cut;
+mod frame;
 mod index;
 
 #[cfg(feature = "author")]
