@@ -181,7 +181,7 @@ macro_rules! files {
 }
 
 /// What python-tuf signed: ECDSA, RSA beside a key that counts, a rotated root.
-pub(crate) fn python_tuf() -> Files {
+fn python_tuf() -> Files {
     files!["": "1.root", "2.root", "timestamp", "1.snapshot", "1.targets", "1.releases", "1.deployments"]
 }
 

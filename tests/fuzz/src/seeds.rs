@@ -7,16 +7,12 @@ use sanderling_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    Random,
-    repository::{WITHOUT_DIGESTS, python_tuf},
-    walks,
-};
+use crate::{Random, repository::WITHOUT_DIGESTS, walks};
 
 /// Valid messages for a target, by its name; none for a name that is not known.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
-        "metadata" => python_tuf().into_values().collect(),
+        "metadata" => messages(),
         "content" => contents(),
         "deployment" => deployments(),
         "release" => [
@@ -34,6 +30,12 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "worker" => streams(),
         _ => Vec::new(),
     }
+}
+
+/// The messages of all refreshes, each behind its number.
+fn messages() -> Vec<Vec<u8>> {
+    let messages = walks().into_iter().flat_map(|walk| walk.places).filter_map(|place| place.message);
+    (0_u8..).zip(messages).map(|(number, message)| [&[number], &message[..]].concat()).collect()
 }
 
 /// The signed parts of one refresh, each behind its place.

@@ -12,7 +12,7 @@ use sanderling_protocol::{
 };
 use sanderling_tests::proof;
 
-/// Mutations for each target, but for the slow one.
+/// Mutations for each target.
 const MUTATIONS: u64 = 3_000;
 
 #[test]
@@ -22,8 +22,7 @@ fn the_targets_hold_for_seeds_and_mutations() {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");
         seeds.iter().for_each(|seed| target(seed));
-        // One message goes to the place of every other there.
-        let mutations = proof::cases(MUTATIONS) / if *name == "metadata" { 10 } else { 1 };
+        let mutations = proof::cases(MUTATIONS);
         for number in 0..mutations {
             let mut random = Random::new(number);
             let seed = random.of(&seeds).cloned().unwrap_or_default();
