@@ -1,7 +1,7 @@
 //! One chunk as a message: a codec byte (0 raw, 1 zstd), then the data.
 //!
 //! Invariant: what is decoded has the length and the digest that the index names. The digest is of the content, so a compressed chunk is
-//! decompressed before it is trusted (docs/decisions/0005-digest-of-content.md). Until then it is bounded: the message by
+//! decompressed before it is trusted (docs/decisions/0007-digest-of-content.md). Until then it is bounded: the message by
 //! [`MAX_CHUNK_MESSAGE_LEN`], and by what its headers say before it is decompressed (`frame.rs`) the window of zstd and each of its
 //! blocks by 64 KiB, the content by the listed length.
 
