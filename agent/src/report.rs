@@ -60,7 +60,7 @@ fn essence(report: &Reported) -> Reported {
     for sensor in &mut report.sensors {
         sensor.frames = 0;
     }
-    report.storage = Storage::default();
+    report.storage = Storage { damaged: report.storage.damaged, ..Storage::default() };
     report.outbox = Outbox { dropped: report.outbox.dropped, ..Outbox::default() };
     report
 }
@@ -156,7 +156,7 @@ mod tests {
             sync: sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None },
             modules: vec![module],
             sensors: vec![],
-            storage: Storage { used: frames, free: 0 },
+            storage: Storage { used: frames, ..Storage::default() },
             outbox: Outbox { records: frames, bytes: frames, dropped: 0 },
         })
     }

@@ -237,6 +237,27 @@ pub struct Storage {
     pub used: u64,
     /// What is free.
     pub free: u64,
+    /// What it gave back otherwise than it was written.
+    #[serde(default, skip_serializing_if = "Damaged::is_none")]
+    pub damaged: Damaged,
+}
+
+/// What was found damaged in the state directory, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Databases that were set aside, ever.
+    #[serde(default)]
+    pub databases: u32,
+    /// Blobs that were removed to be pulled again, since the agent was started.
+    #[serde(default)]
+    pub blobs: u32,
+}
+
+impl Damaged {
+    /// Whether nothing was.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The outbox in figures.
