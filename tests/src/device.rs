@@ -1,6 +1,11 @@
 //! A provisioned device, and the agent on it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use sanderling_protocol::topics::DeviceId;
 
@@ -17,6 +22,24 @@ max_s = 3
 [log]
 level = \"debug\"
 ";
+
+/// Before the workers of a device; see [`Device::lay_door`].
+pub struct Door {
+    shut: PathBuf,
+}
+
+impl Door {
+    /// Workers that are started now wait.
+    pub fn shut(&self) {
+        fs::write(&self.shut, b"").unwrap();
+    }
+
+    /// Workers go on.
+    pub fn open(&self) {
+        // An error means that it stands open.
+        let _ = fs::remove_file(&self.shut);
+    }
+}
 
 /// A device's folder, as `sanderling provision device` makes it, and its state.
 pub struct Device {
@@ -83,6 +106,34 @@ impl Device {
             name,
             &format!("[sensor.{name}]\nkind = 'replay'\nfiles = [{file:?}]\nrate = {rate:?}\nloop = true\n"),
         );
+    }
+
+    /// Puts a door before its workers: from the next start of the agent on, a worker that is started while the door is shut waits
+    /// before it does anything.
+    pub fn lay_door(&self) -> Door {
+        let (shut, program_file) = (self.runtime("door-is-shut"), self.runtime("worker"));
+        let worker = program("sanderling-worker");
+        let script = format!("#!/bin/sh\nwhile [ -e {shut:?} ]; do /bin/sleep 0.02; done\nexec {worker:?}\n");
+        self.lay_program(&program_file, &script);
+        Door { shut }
+    }
+
+    /// Puts in the place of its workers a program that says these bytes to the agent: first `ready`, then, when it had time to begin,
+    /// `then`. It listens to nothing.
+    pub fn lay_worker(&self, ready: &[u8], then: &[u8]) {
+        let [first, second, program] = ["ready", "then", "worker"].map(|name| self.runtime(name));
+        fs::write(&first, ready).unwrap();
+        fs::write(&second, then).unwrap();
+        let script = format!(
+            "#!/bin/sh\n/bin/cat {first:?} >&3\n/bin/sleep 0.5\n/bin/cat {second:?} >&3\nexec /bin/sleep 1000\n"
+        );
+        self.lay_program(&program, &script);
+    }
+
+    fn lay_program(&self, program: &Path, script: &str) {
+        fs::write(program, script).unwrap();
+        fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+        self.lay("50-worker", &format!("[paths]\nworker = {program:?}\n"));
     }
 
     /// Starts the agent.

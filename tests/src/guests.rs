@@ -21,6 +21,36 @@ pub fn hangs_at(n: u32, tag: u8) -> Vec<u8> {
     module(&frame(tag, &format!("(if (i32.eq (global.get $count) (i32.const {n})) (then (loop (br 0))))")))
 }
 
+/// Emits for each frame what [`ticks`] emits and then how many frames were dropped before it, after it has counted to `spins`: see
+/// [`crate::Handled`].
+pub fn counts(tag: u8, spins: u32) -> Vec<u8> {
+    module(&format!(
+        r#"(data (i32.const 128) "ticks")
+        (func (export "sanderling_frame") (result i32) (local $i i32)
+            (loop $spin
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $spin (i32.lt_u (local.get $i) (i32.const {spins}))))
+            (drop {HEADER})
+            (i32.store8 (i32.const 16) (i32.const {tag}))
+            (i32.store (i32.const 17) (i32.load (i32.const 52)))
+            (call $emit (i32.const 128) (i32.const 5) (i32.const 0) (i32.const 21)))"#
+    ))
+}
+
+/// Takes no frames, and has nothing to do.
+pub fn idles() -> Vec<u8> {
+    module(r#"(func (export "sanderling_frame") (result i32) (i32.const 0))"#)
+}
+
+/// Asks for so much memory at once, in pages of 64 KiB.
+pub fn wants_memory(pages: u32) -> Vec<u8> {
+    assemble(&format!(
+        r#"(module (memory (export "memory") {pages})
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            (func (export "sanderling_frame") (result i32) (i32.const 0)))"#
+    ))
+}
+
 /// Its start function says no.
 pub fn refuses_to_start() -> Vec<u8> {
     module(&format!("{} (func (export \"sanderling_start\") (result i32) (i32.const 7))", frame(b'r', "")))

@@ -107,8 +107,23 @@ impl Process {
 
     /// Ends a process that it has started, with SIGKILL, as the kernel does when memory runs out.
     pub fn kill_child(&self, pid: u32) {
+        self.signal_child(pid, Signal::KILL);
+    }
+
+    /// Holds a process that it has started, with SIGSTOP: from then on it does nothing at all, and is still there.
+    pub fn hold_child(&self, pid: u32) {
+        self.signal_child(pid, Signal::STOP);
+    }
+
+    fn signal_child(&self, pid: u32, with: Signal) {
         assert!(self.children().contains(&pid), "{pid} is no child of {}", self.name);
-        signal(pid, Signal::KILL);
+        signal(pid, with);
+    }
+
+    /// Waits until a process that it has started is gone.
+    pub fn wait_gone(&self, pid: u32, limit: Duration) {
+        let gone = until(limit, || (!self.children().contains(&pid)).then_some(()));
+        assert!(gone.is_some(), "{pid}, started by {}, is still there after {limit:?}", self.name);
     }
 
     /// The processes that it has started and that still run, by id.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use sanderling_protocol::reported::{DeploymentState, EventKind};
-use sanderling_tests::{PATIENCE, Seen, Site, Tick, deployment, guests::ticks, line_module, unix_nanos};
-use serde_json::json;
+use sanderling_tests::{PATIENCE, Seen, Site, Tick, unix_nanos};
 
 /// What the agent logs when it comes to a state of an update.
 const STATES: [&str; 5] =
@@ -36,30 +34,4 @@ fn a_power_cut_in_any_state_of_an_update_ends_in_the_new_version() {
         site.observer.wait_ticks(&device.id, "ticks", new, 5);
         old = new;
     }
-}
-
-#[test]
-fn a_deployment_with_which_the_agent_dies_again_and_again_is_given_up() {
-    let site = Site::new();
-    let (device, mut agent, _) = site.ticking("gw-1", 50.0);
-    site.fleet.add_module(&ticks(b'd'), "modules/ticks/d.wasm");
-    let long = json!({ "frames": 1, "seconds": 3600 });
-    let module = line_module("modules/ticks/d.wasm").set("/probation", long);
-    let deadly = site.fleet.roll_out(&deployment("line", [module]), &site.broker);
-    for _ in 0..2 {
-        site.observer.wait_state(&device.id, deadly, DeploymentState::Probation);
-        site.observer.wait_ticks(&device.id, "ticks", b'd', 5);
-        agent.kill();
-        agent = device.start();
-    }
-    let report = site.observer.wait_state(&device.id, deadly, DeploymentState::RolledBack);
-    let why = report.deployment.unwrap().why.unwrap();
-    assert!(why.contains("3 times") && why.contains("probation"), "{why}");
-    site.observer.wait_ticks(&device.id, "ticks", b'a', 5);
-    site.observer.wait_for("an event", PATIENCE, |seen| {
-        let events = seen.events(&device.id);
-        let told = |kind: &EventKind| matches!(kind, EventKind::RolledBack { digest, .. } if *digest == deadly);
-        events.iter().any(|event| told(&event.what)).then_some(())
-    });
-    agent.terminate(PATIENCE);
 }
