@@ -327,11 +327,7 @@ impl Works {
 }
 
 /// Loads modules, one after the other: those that run have the processors meanwhile.
-async fn load(
-    workloads: &Workloads,
-    specs: Vec<ModuleSpec>,
-    staging: Staging,
-) -> Result<Vec<Staged>, (String, Fault)> {
+async fn load(workloads: &Workloads, specs: Vec<ModuleSpec>, staging: Staging) -> Result<Vec<Staged>, (String, Fault)> {
     let mut staged = Vec::new();
     for spec in specs {
         let failed = |fault| (spec.module.name.clone(), fault);

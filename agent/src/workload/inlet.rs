@@ -5,14 +5,13 @@
 //! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring; all of them here
 //! while there is no worker.
 //!
-//! When another generation of the module takes over, what waits here goes to its entrance, before any newer frame; what the worker
-//! has been handed it answers itself. What it does not answer any more is counted where the frames go now.
-//!
 //! Invariants: a frame is taken or dropped at once; nobody waits. Frames of a lane stay in order. The worker answers the
 //! frames in the order in which it got them; anything else is [`Broken`]. A worker that is being restarted loses what it was handed,
 //! which counts as dropped; what waits here waits on. Each frame is in one entrance at a time.
 //!
 //! Limits: frames that wait hold at most [`MOST_WAITING`] bytes for each lane, one frame apart.
+
+mod takeover;
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
@@ -212,38 +211,6 @@ impl Inlet {
             }
         }
         lost.front().map(|first| first.seq)
-    }
-
-    /// Lets another generation of the module take over: what waits here goes to `heir`, and nothing is taken here any more. What the
-    /// worker was handed stays with it.
-    pub fn hand_over(&self, heir: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        state.closed = true;
-        for (sensor, lane) in self.sensors.iter().zip(&mut state.lanes) {
-            lane.bytes = 0;
-            heir.inherit(sensor, lane.waiting.drain(..), std::mem::take(&mut lane.dropped));
-        }
-        state.heir = Some(heir.clone());
-        drop(state);
-        heir.pump();
-    }
-
-    /// Takes what waited at the entrance before; `dropped` frames are missing before the first of them.
-    fn inherit(&self, sensor: &str, frames: impl Iterator<Item = Frame>, dropped: u32) {
-        let mut state = self.state.borrow_mut();
-        let Some(lane) = self.sensors.iter().position(|own| own == sensor).filter(|_| !state.closed) else { return };
-        if let Some(lane) = state.lanes.get_mut(lane) {
-            lane.dropped = lane.dropped.saturating_add(dropped);
-        }
-        for frame in frames {
-            state.wait(lane, frame);
-        }
-    }
-
-    /// A frame of this sensor was lost at the entrance before.
-    fn lost(&self, sensor: Option<&String>) {
-        let lane = self.sensors.iter().position(|own| Some(own) == sensor);
-        self.state.borrow_mut().lost(lane.unwrap_or(usize::MAX));
     }
 
     /// Takes nothing any more, and lets go of what waits: the module is stopped or in quarantine.

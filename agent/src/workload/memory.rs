@@ -71,7 +71,9 @@ mod tests {
         let meminfo = "MemTotal:        8005000 kB\nMemFree:          100 kB\nMemAvailable:    2048 kB\n";
         assert_eq!(kib(meminfo, "MemAvailable:"), Some(2 << 20));
         assert_eq!(kib(meminfo, "SwapTotal:"), None);
-        for damaged in ["MemAvailable:", "MemAvailable: x kB", "MemAvailable: 1 MB", "MemAvailable: 99999999999999999 kB"] {
+        for damaged in
+            ["MemAvailable:", "MemAvailable: x kB", "MemAvailable: 1 MB", "MemAvailable: 99999999999999999 kB"]
+        {
             assert_eq!(kib(damaged, "MemAvailable:"), None, "{damaged}");
         }
     }

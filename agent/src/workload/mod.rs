@@ -303,7 +303,8 @@ impl Workloads {
 
     /// Stops these modules of a generation for good, while its others run on. Their reports say that they are stopped.
     pub fn stop_modules(&self, generation: u64, modules: &[String]) {
-        let stopped = self.instances(generation).into_iter().filter(|one| modules.iter().any(|name| name == one.name()));
+        let stopped =
+            self.instances(generation).into_iter().filter(|one| modules.iter().any(|name| name == one.name()));
         stopped.for_each(|instance| instance.ask(Ask::Stop));
     }
 

@@ -69,7 +69,7 @@ impl Staged {
     }
 
     /// Ends the worker; returns when its process is gone.
-    pub async fn end(mut self, options: &Options) {
+    pub(super) async fn end(mut self, options: &Options) {
         self.worker.stop(options.stop).await;
     }
 }
