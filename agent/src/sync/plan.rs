@@ -221,6 +221,9 @@ impl Plan {
         desired: &Desired,
         document: &[u8],
     ) -> Result<Self, PlanError> {
+        if Digest::of(document) != desired.digest {
+            return Err(PlanError::Damaged { name: desired.name.clone() });
+        }
         let deployment = Deployment::parse(document)?;
         let mut artifacts = BTreeMap::new();
         for module in &deployment.modules {

@@ -3,7 +3,8 @@
 //! A blob goes through `surveyed -> index -> begun -> filling -> finishing -> whole`. The index is held to the signed
 //! length, each chunk to the index, the whole to the signed digest; what does not hold is refused, listed, and asked for
 //! again after a wait, for ever. A whole with a wrong digest means that the index lied: it is started over. So is a blob of
-//! which the store has lost what was written.
+//! which the store has lost what was written, one with a chunk that does not come right however often it is asked for, and one
+//! whose index contradicts another: nobody signs an index, so a false one must not hold up the honest one for ever.
 //!
 //! The store is asked first which blobs it has whole; of the others it says, once it has the index, which chunks it has: of an
 //! earlier run, or in other blobs. Only what is left is pulled.
@@ -31,6 +32,8 @@ use super::{
 /// About how long the index of a blob is: a chunk is rarely shorter than 16 KiB.
 const INDEX_STEP: u64 = 16 * 1024;
 const INDEX_ENTRY: u64 = 35;
+/// A chunk that came wrong or not at all so many times in a row casts doubt on the indexes that list it.
+const DOUBTED_AFTER: u32 = 3;
 /// The longest chunk as a packet, in bytes: with its topic and what else MQTT puts before it.
 const LONGEST_PACKET: usize = MAX_CHUNK_MESSAGE_LEN + 512;
 
@@ -190,7 +193,18 @@ impl Pull {
             self.want_index(digest, length);
         }
         let asked = self.fetch.poll(now_ms, turn.chance);
+        let absent: Vec<(Digest, u32)> = asked
+            .absent
+            .iter()
+            .filter_map(|(what, times)| match what {
+                Published::Chunk(digest) => Some((*digest, *times)),
+                _ => None,
+            })
+            .collect();
         turn.ask(asked);
+        for (chunk, times) in absent {
+            self.doubt(chunk, times, turn);
+        }
     }
 
     pub(super) fn wake_at(&self) -> Option<u64> {
@@ -241,12 +255,25 @@ impl Pull {
         let missing = match missing {
             Ok(missing) => missing,
             Err(fault) => {
-                self.fail(digest, &fault, turn);
+                self.fail(digest, fault, turn);
                 return Ok(());
             }
         };
         let listed = missing.into_iter().filter_map(|at| Some((at, *index.chunks().get(at)?)));
         let listed: Vec<(usize, ChunkRef)> = listed.collect();
+        let mut lengths = BTreeMap::new();
+        let contradicts = |(_, chunk): &(usize, ChunkRef)| {
+            let known = self.chunks.get(&chunk.digest).map_or(chunk.length, |wanted| wanted.length);
+            *lengths.entry(chunk.digest).or_insert(known) != chunk.length
+        };
+        if listed.iter().any(contradicts) {
+            self.fail(
+                digest,
+                "a chunk is listed with two lengths, by this index or by another; it is asked for again",
+                turn,
+            );
+            return Ok(());
+        }
         let bytes = listed.iter().map(|(_, chunk)| u64::from(chunk.length)).sum();
         blob.state = State::Filling { bytes, chunks: listed.len() };
         for (at, chunk) in listed {
@@ -281,11 +308,30 @@ impl Pull {
                 }
             }
             Err(cause) => {
-                self.fetch.again(&what, turn.now.ms, turn.chance);
+                let times = self.fetch.again(&what, turn.now.ms, turn.chance);
                 turn.refuse(name(&what), Some(digest), cause);
+                self.doubt(digest, times, turn);
             }
         }
         Ok(())
+    }
+
+    /// A chunk came wrong or not at all, that many times in a row: the index that lists it may be the lie.
+    fn doubt(&mut self, chunk: Digest, times: u32, turn: &mut Turn<'_>) {
+        if times < DOUBTED_AFTER {
+            return;
+        }
+        let Some(wanted) = self.chunks.get(&chunk).filter(|wanted| wanted.writing == 0) else { return };
+        let mut doubted: Vec<Digest> = wanted.places.iter().map(|(blob, _)| *blob).collect();
+        doubted.sort_unstable();
+        doubted.dedup();
+        for blob in doubted {
+            self.fail(
+                blob,
+                format!("its {} did not come right; the index is asked for again", name(&Published::Chunk(chunk))),
+                turn,
+            );
+        }
     }
 
     /// The store has written a chunk at one of its places, or has not.
@@ -328,7 +374,7 @@ impl Pull {
             self.fetch.again(&what, turn.now.ms, turn.chance);
         }
         match lost {
-            Some(fault) => self.fail(digest, &fault, turn),
+            Some(fault) => self.fail(digest, fault, turn),
             None => self.finish_if_filled(digest, turn),
         }
         Ok(())
@@ -346,7 +392,7 @@ impl Pull {
             self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Finishing)).ok_or(not_asked)?;
         match result {
             Ok(()) => blob.state = State::Whole,
-            Err(fault) => self.fail(digest, &fault, turn),
+            Err(fault) => self.fail(digest, fault, turn),
         }
         Ok(())
     }
@@ -360,7 +406,7 @@ impl Pull {
     }
 
     /// Starts a blob over, later.
-    fn fail(&mut self, digest: Digest, fault: &BlobFault, turn: &mut Turn<'_>) {
+    fn fail(&mut self, digest: Digest, why: impl ToString, turn: &mut Turn<'_>) {
         let Some(blob) = self.blobs.get_mut(&digest) else { return };
         blob.failures = blob.failures.saturating_add(1);
         let wait = self.backoff.wait_ms(blob.failures, turn.chance);
@@ -373,6 +419,6 @@ impl Pull {
             }
             needed
         });
-        turn.refuse(name(&Published::Index(digest)), Some(digest), fault);
+        turn.refuse(name(&Published::Index(digest)), Some(digest), why);
     }
 }

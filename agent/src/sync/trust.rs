@@ -22,6 +22,10 @@ use super::{
 /// How long the broker may take to send the retained timestamp, in milliseconds.
 const TIMESTAMP_WITHIN_MS: u64 = 30_000;
 
+/// How long a refresh goes on with the time at which it began, in seconds. TUF fixes that time so that a refresh does not fail half-way;
+/// one that waits for days for a role must not take what expired meanwhile.
+const REFRESH_WITHIN_S: i64 = 3_600;
+
 /// The time that may be stored as reached: one at which all that is trusted was valid. A clock that was years ahead for a while
 /// must not make what is signed later look expired, for ever.
 pub(super) fn time_to_save(trusted: &Trusted, unix: i64) -> i64 {
@@ -184,6 +188,12 @@ impl Trust {
         let Phase::Following(mut refresh, what) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
             return Err(not_awaited());
         };
+        if is_old(&refresh, turn) {
+            self.fetch.done(&what);
+            self.keep(refresh.finish(), turn);
+            self.listen(turn);
+            return Ok(false);
+        }
         Ok(match refresh.supply(bytes) {
             Ok(()) => {
                 self.fetch.done(&what);
@@ -226,8 +236,8 @@ impl Trust {
     /// The refresh to go on with: the one that took in a root, or else a new one.
     fn resume(&mut self, turn: &mut Turn<'_>) -> Box<Refresh> {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Rooted(refresh) => return refresh,
-            Phase::Following(refresh, _) => {
+            Phase::Rooted(refresh) if !is_old(&refresh, turn) => return refresh,
+            Phase::Rooted(refresh) | Phase::Following(refresh, _) => {
                 self.fetch.clear();
                 self.keep(refresh.finish(), turn);
             }
@@ -266,4 +276,8 @@ impl Trust {
         }
         self.trusted = trusted;
     }
+}
+
+fn is_old(refresh: &Refresh, turn: &Turn<'_>) -> bool {
+    turn.now.unix > refresh.began().saturating_add(REFRESH_WITHIN_S)
 }

@@ -6,7 +6,7 @@
 use sanderling_protocol::topics::Published;
 
 use super::{
-    repository::{Repository, content},
+    repository::{Repository, content, meta},
     world::{Device, EXPIRES, START},
 };
 
@@ -144,6 +144,23 @@ fn seconds_are_counted_on_past_2038() {
     device.set_clock(PAST_2038 - START + 3 * DAY);
     assert_eq!(device.report().stale, Some(PAST_2038 + 2 * DAY));
     device.retain(Published::Timestamp, b"{}".to_vec());
+    settle(&mut device);
+    assert_eq!(device.runs(), Some("next"));
+}
+
+#[test]
+fn a_refresh_that_waits_for_a_role_does_not_take_what_expires_meanwhile() {
+    let mut repository = repository(EXPIRES);
+    let mut device = Device::new(&repository);
+    let withheld = device.broker.remove(&meta(1, "releases")).unwrap();
+    device.up();
+    device.pass(u64::try_from(EXPIRES - START + DAY).unwrap() * 1000);
+    device.retain(meta(1, "releases"), withheld);
+    settle(&mut device);
+    assert!(says_expired(&device), "{:?}", device.refusals());
+    assert_eq!(device.runs(), None);
+    publish_next(&mut repository, EXPIRES + 2 * DAY);
+    device.publish(&repository);
     settle(&mut device);
     assert_eq!(device.runs(), Some("next"));
 }

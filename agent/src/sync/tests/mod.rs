@@ -4,8 +4,10 @@
 
 mod clocks;
 mod deployments;
+mod lies;
 mod metadata;
 mod model;
 mod repository;
+mod revocation;
 mod roles;
 mod world;

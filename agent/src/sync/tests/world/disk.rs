@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use sanderling_protocol::{blob::BlobIndex, digest::Digest};
+use sanderling_protocol::{blob::BlobIndex, digest::Digest, tuf::Trusted};
 
 use super::Device;
-use crate::sync::{BlobFault, Effect, Event, Slots};
+use crate::sync::{BlobFault, Effect, Event, Slots, tests::repository::Repository};
 
 /// A blob that is being put together: its index, and the chunks that are there.
 type Part = (Arc<BlobIndex>, BTreeMap<usize, Arc<[u8]>>);
@@ -28,6 +28,16 @@ impl Disk {
     /// Loses a part that was begun, as a repair of the file system does.
     pub(in crate::sync::tests) fn lose_parts(&mut self) {
         self.parts.clear();
+    }
+
+    /// The version of the snapshot that is stored.
+    pub(in crate::sync::tests) fn snapshot(&self, repository: &Repository) -> Option<u64> {
+        Trusted::restore(&repository.shipped_root(), &self.trust).unwrap().trusted.version("snapshot")
+    }
+
+    /// Loses the stored metadata of a role.
+    pub(in crate::sync::tests) fn lose_metadata(&mut self, role: &str) {
+        self.trust.remove(role).unwrap();
     }
 
     /// What the parts of blobs take, in bytes.
