@@ -16,10 +16,7 @@ use std::{
     slice,
 };
 
-use rustix::{
-    mm::{Advice, madvise},
-    param::page_size,
-};
+use rustix::mm::{Advice, madvise};
 
 /// Drops this program's unwritten pages and the free ends of the heap.
 pub fn give_back() {
@@ -50,7 +47,8 @@ unsafe extern "C" fn drop_read_only(info: *mut libc::dl_phdr_info, _size: usize,
 
 /// Drops the whole pages within a segment that is mapped from a file and never written.
 fn drop_pages(start: usize, length: usize) {
-    let page = page_size();
+    // SAFETY: it reads what the loader was told, and no file: this may run confined.
+    let Ok(page) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
     let (first, end) = (start.next_multiple_of(page), start.wrapping_add(length) & !(page - 1));
     if let Some(length) = end.checked_sub(first).filter(|length| *length > 0) {
         // SAFETY: the range lies within one segment of this program without PF_W: position-independent code has no

@@ -1,9 +1,10 @@
 //! Confinement, before a byte of the module or of a model is parsed.
 //!
 //! In force afterwards: no new privileges; an address-space limit made of the guest's and the native memory; no new descriptors; no core
-//! dumps; death with the supervisor; and, where the kernel has landlock, no file system, no TCP, no abstract sockets and
-//! no signals to other processes. The limits and the prctl calls are there on every kernel that we run on, so that failing to set one is
-//! an error; landlock may be missing, and then its name goes into `Ready.unconfined`.
+//! dumps; death with the supervisor; the system calls of [`seccomp`] alone; and, where the kernel has landlock, no file system,
+//! no TCP, no abstract sockets and no signals to other processes. The limits and the prctl calls are there on every kernel that we run
+//! on, so that failing to set one is an error; landlock and seccomp may be missing, and then their names go into
+//! `Ready.unconfined`.
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scope};
 use rustix::{
@@ -13,6 +14,8 @@ use rustix::{
 };
 use sanderling_protocol::{deployment::Limits, worker::Start};
 use thiserror::Error;
+
+use crate::seccomp;
 
 /// Address space for the program itself, its stack and its allocator.
 const BASE: u64 = 160 << 20;
@@ -40,9 +43,13 @@ pub(crate) fn confine(start: &Start, ring_len: u64) -> Result<Vec<String>, Confi
     set_no_new_privs(true).map_err(said("PR_SET_NO_NEW_PRIVS"))?;
     limit(Resource::Core, 0).map_err(said("RLIMIT_CORE"))?;
     limit(Resource::As, address_space(start, ring_len)).map_err(said("RLIMIT_AS"))?;
-    let unconfined = landlocked();
-    // Last: landlock's rule set is a descriptor too.
+    let mut unconfined = landlocked();
+    // After landlock, whose rule set is a descriptor too.
     limit(Resource::Nofile, 0).map_err(said("RLIMIT_NOFILE"))?;
+    // Last: it forbids all of the above.
+    if let Err(error) = seccomp::confine() {
+        unconfined.push(format!("seccomp: {error}"));
+    }
     Ok(unconfined)
 }
 

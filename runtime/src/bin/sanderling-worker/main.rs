@@ -8,6 +8,7 @@ mod clock;
 mod confine;
 mod control;
 mod outbound;
+mod seccomp;
 mod serve;
 mod shared;
 

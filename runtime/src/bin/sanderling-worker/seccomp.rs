@@ -1,0 +1,204 @@
+//! The system calls that a worker may make once it is confined: memory, its socket, the clock, and its own end.
+//!
+//! A filter in classic BPF (linux/Documentation/userspace-api/seccomp_filter.rst): any other call, a call by another
+//! architecture's numbers, memory that is to be executed and a signal to another process end the process with `SIGSYS`,
+//! which its supervisor reports as a crash that names the cause.
+//!
+//! The list was read off workers that load, run, fault and panic (`strace -ff`), and the calls by which other libraries and 32-bit
+//! ARM do the same were added. The crate `seccompiler` does not know 32-bit ARM.
+
+#![allow(unsafe_code)]
+
+use std::{io, mem::offset_of};
+
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, seccomp_data, sock_filter, sock_fprog,
+};
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+#[cfg(target_arch = "arm")]
+const ARCHITECTURE: u32 = 0x4000_0028;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+compile_error!("add the architecture's AUDIT_ARCH number (linux/audit.h) and try the list of calls there");
+
+/// What every architecture has.
+const CALLS: &[c_long] = &[
+    // The socket, and the blobs that were open before.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_ppoll,
+    libc::SYS_lseek,
+    libc::SYS_statx,
+    libc::SYS_close,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    // Time and chance.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_restart_syscall,
+    libc::SYS_getrandom,
+    // The end, by abort too.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+];
+
+/// What is called differently.
+#[cfg(target_arch = "x86_64")]
+const OWN_CALLS: &[c_long] = &[libc::SYS_poll, libc::SYS_fstat];
+#[cfg(target_arch = "aarch64")]
+const OWN_CALLS: &[c_long] = &[libc::SYS_fstat];
+#[cfg(target_arch = "arm")]
+const OWN_CALLS: &[c_long] = &[
+    libc::SYS_poll,
+    libc::SYS_fstat64,
+    libc::SYS__llseek,
+    libc::SYS_clock_gettime64,
+    libc::SYS_clock_nanosleep_time64,
+    libc::SYS_futex_time64,
+    libc::SYS_ppoll_time64,
+    libc::SYS_sigreturn,
+];
+
+#[cfg(target_arch = "arm")]
+const MAP: c_long = libc::SYS_mmap2;
+#[cfg(not(target_arch = "arm"))]
+const MAP: c_long = libc::SYS_mmap;
+
+/// The argument of `mmap` and `mprotect` that says how the memory may be used.
+const PROTECTION: usize = 2;
+/// The argument of `tgkill` that names the process.
+const TARGET: usize = 0;
+
+/// Puts the filter in force, for good.
+///
+/// # Errors
+/// Of a kernel without seccomp filters.
+pub(crate) fn confine() -> io::Result<()> {
+    let mut program = filter(std::process::id());
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, whose length is right, and keeps no pointer to it.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The filter of a process.
+fn filter(process: u32) -> Vec<sock_filter> {
+    let allow = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0);
+    let kill = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0);
+    let mut program = vec![load(offset_of!(seccomp_data, arch)), equal(ARCHITECTURE, 1, 0), kill()];
+    program.push(load(offset_of!(seccomp_data, nr)));
+    for call in CALLS.iter().chain(OWN_CALLS) {
+        program.extend([equal(number(*call), 0, 1), allow()]);
+    }
+    for call in [MAP, libc::SYS_mprotect] {
+        let executable = instruction(BPF_JMP | BPF_JSET | BPF_K, libc::PROT_EXEC.cast_unsigned(), 0, 1);
+        program.extend([equal(number(call), 0, 4), load(argument(PROTECTION)), executable, kill(), allow()]);
+    }
+    program.extend([equal(number(libc::SYS_tgkill), 0, 3), load(argument(TARGET)), equal(process, 0, 1), allow()]);
+    program.push(kill());
+    program
+}
+
+/// Loads 32 bits of what the kernel says of the call.
+fn load(offset: usize) -> sock_filter {
+    instruction(BPF_LD | BPF_W | BPF_ABS, u32::try_from(offset).unwrap_or(u32::MAX), 0, 0)
+}
+
+/// Skips so many instructions if what was loaded is `value`, or if it is not.
+fn equal(value: u32, if_so: u8, if_not: u8) -> sock_filter {
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, value, if_so, if_not)
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k }
+}
+
+/// Where the low half of an argument is.
+fn argument(index: usize) -> usize {
+    let low = if cfg!(target_endian = "big") { 4 } else { 0 };
+    offset_of!(seccomp_data, args) + index * size_of::<u64>() + low
+}
+
+fn number(call: c_long) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::unix::process::ExitStatusExt,
+        process::{Command, ExitStatus, Stdio},
+    };
+
+    use super::*;
+
+    /// Which trespass a process of this test program is to try; without it, the test starts one for each.
+    const TRESPASS: &str = "SANDERLING_TEST_TRESPASS";
+
+    /// Confines this process and trespasses. Returns if it was let.
+    fn trespass(what: &str) {
+        rustix::thread::set_no_new_privs(true).unwrap();
+        confine().unwrap();
+        match what {
+            "nothing" => {}
+            "abort" => std::process::abort(),
+            "file" => drop(File::open("/dev/null")),
+            "process" => drop(Command::new("/bin/true").spawn()),
+            "socket" => drop(std::os::unix::net::UnixStream::pair()),
+            // SAFETY: new memory that nothing else uses, and a signal that does nothing.
+            "code" => unsafe {
+                let (protection, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+                libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
+            },
+            // SAFETY: signal 0 only asks whether the process exists.
+            "signal" => unsafe {
+                libc::syscall(libc::SYS_tgkill, libc::getppid(), libc::getppid(), 0);
+            },
+            other => panic!("unknown trespass {other}"),
+        }
+    }
+
+    fn ends(what: &str) -> ExitStatus {
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new(program);
+        child.args(["--exact", "seccomp::tests::what_is_not_allowed_ends_the_process", "--test-threads=1"]);
+        child.env(TRESPASS, what).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_allowed_ends_the_process() {
+        if let Ok(what) = std::env::var(TRESPASS) {
+            trespass(&what);
+            // Without the test runner, which would look at files.
+            std::process::exit(0);
+        }
+        for what in ["file", "process", "socket", "code", "signal"] {
+            assert_eq!(ends(what).signal(), Some(libc::SIGSYS), "{what}");
+        }
+        assert_eq!(ends("abort").signal(), Some(libc::SIGABRT));
+        assert_eq!(ends("nothing").code(), Some(0));
+    }
+}
