@@ -421,4 +421,27 @@ impl Pull {
         });
         turn.refuse(name(&Published::Index(digest)), Some(digest), why);
     }
+
+    /// How far a blob is, in a word.
+    #[cfg(test)]
+    pub(super) fn phase(&self, blob: &Digest) -> &'static str {
+        let is_writing = |wanted: &Wanted| wanted.writing > 0 && wanted.places.iter().any(|(of, _)| of == blob);
+        match self.blobs.get(blob).map(|blob| &blob.state) {
+            _ if self.surveying => "surveying",
+            Some(State::Index) => "index",
+            Some(State::Beginning(_)) => "beginning",
+            Some(State::Filling { .. }) if self.chunks.values().any(is_writing) => "writing",
+            Some(State::Filling { .. }) => "filling",
+            Some(State::Finishing) => "finishing",
+            Some(State::Failed { .. }) => "failed",
+            Some(State::Whole) => "whole",
+            None => "unwanted",
+        }
+    }
+
+    /// The number of the last survey.
+    #[cfg(test)]
+    pub(super) fn survey(&self) -> u64 {
+        self.survey
+    }
 }

@@ -137,6 +137,16 @@ impl Trust {
         turn.ask(asked);
     }
 
+    /// How far the refresh is, in a word.
+    #[cfg(test)]
+    pub(super) fn phase(&self) -> &'static str {
+        match &self.phase {
+            Phase::Waiting => "waiting",
+            Phase::Rooted(_) => "rooted",
+            Phase::Following(..) => "following",
+        }
+    }
+
     pub(super) fn wake_at(&self) -> Option<u64> {
         let unheard = self.unheard_since.map(|since| since.saturating_add(TIMESTAMP_WITHIN_MS));
         [self.again_at, unheard, self.fetch.wake_at()].into_iter().flatten().min()

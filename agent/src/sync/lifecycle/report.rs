@@ -47,6 +47,33 @@ impl Lifecycle {
         self.active.as_ref().is_some_and(|active| active.damaged)
     }
 
+    /// How far what lies ahead is, in a word; or else what runs.
+    #[cfg(test)]
+    pub(in crate::sync) fn phase(&self) -> &'static str {
+        match (&self.next, &self.active, &self.verdict) {
+            (Some(Next::Document(_)), ..) => "document",
+            (Some(Next::Reading(_)), ..) => "reading",
+            (Some(Next::Fetching(_)), ..) => "fetching",
+            (Some(Next::Short(_)), ..) => "short",
+            (Some(Next::Staging(..)), ..) => "staging",
+            (Some(Next::Starting { .. }), ..) => "starting",
+            (None, _, Some(_)) => "refused",
+            (None, Some(active), None) if active.damaged => "damaged",
+            (None, Some(active), None) if active.starts > 0 => "trial",
+            (None, Some(_), None) => "committed",
+            (None, None, None) => "nothing",
+        }
+    }
+
+    /// The number of the dry start or start that is under way, or else of what runs.
+    #[cfg(test)]
+    pub(in crate::sync) fn number(&self) -> u64 {
+        match (&self.next, &self.active) {
+            (Some(Next::Staging(_, number) | Next::Starting { generation: number, .. }), _) => *number,
+            (_, active) => active.as_ref().map_or(0, |active| active.generation),
+        }
+    }
+
     fn state(&self) -> DeploymentState {
         match (&self.verdict, &self.next, &self.active) {
             (Some(verdict), ..) if self.desired.is_some() => verdict.state,

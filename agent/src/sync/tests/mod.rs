@@ -10,4 +10,5 @@ mod model;
 mod repository;
 mod revocation;
 mod roles;
+mod table;
 mod world;

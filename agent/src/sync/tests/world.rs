@@ -22,7 +22,7 @@ use crate::sync::{Backoff, Capacity, Config, Effect, Event, Limits, Now, Report,
 
 use check::Watch;
 pub(super) use disk::Disk;
-pub(super) use works::{Behaviour, Generation};
+pub(super) use works::{Behaviour, Generation, fault};
 
 /// The time at which all tests begin, Unix seconds; the agent was built then.
 pub(super) const START: i64 = 1_800_000_000;

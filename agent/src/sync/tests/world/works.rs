@@ -115,6 +115,6 @@ impl Device {
     }
 }
 
-pub(super) fn fault() -> Fault {
+pub(in crate::sync::tests) fn fault() -> Fault {
     Fault::new(FaultCode::Trap, "unreachable")
 }
