@@ -73,12 +73,22 @@ const OWN_CALLS: &[c_long] = &[
     libc::SYS_poll,
     libc::SYS_fstat64,
     libc::SYS__llseek,
-    libc::SYS_clock_gettime64,
-    libc::SYS_clock_nanosleep_time64,
-    libc::SYS_futex_time64,
-    libc::SYS_ppoll_time64,
     libc::SYS_sigreturn,
+    CLOCK_GETTIME64,
+    CLOCK_NANOSLEEP_TIME64,
+    PPOLL_TIME64,
+    FUTEX_TIME64,
 ];
+
+// The calls with 64 bits of time have the same numbers on every 32-bit architecture (linux/include/uapi/asm-generic/unistd.h).
+#[cfg(target_arch = "arm")]
+const CLOCK_GETTIME64: c_long = 403;
+#[cfg(target_arch = "arm")]
+const CLOCK_NANOSLEEP_TIME64: c_long = 407;
+#[cfg(target_arch = "arm")]
+const PPOLL_TIME64: c_long = 414;
+#[cfg(target_arch = "arm")]
+const FUTEX_TIME64: c_long = 422;
 
 #[cfg(target_arch = "arm")]
 const MAP: c_long = libc::SYS_mmap2;
