@@ -44,7 +44,64 @@ struct Proof {
     cases: u64,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "power-cut",
+        what: "the power goes at any change of a simulated disk that loses, tears and reorders what was not synced: every transition is old or new, blobs are whole, stored records are there",
+        package: "sanderling-agent",
+        program: &["--lib"],
+        test: "driver::keeper::durability::cuts::a_power_cut_leaves_the_old_or_the_new_and_every_stored_record",
+        cases: 20_000,
+    },
+    Proof {
+        name: "disk-faults",
+        what: "ENOSPC, EROFS and EIO at each change of an install and of the outbox, once and lasting: reported, nothing lost, on without a restart",
+        package: "sanderling-agent",
+        program: &["--lib"],
+        test: "driver::keeper::durability::faults::a_disk_that_fails_is_reported_loses_nothing_and_recovers_without_a_restart",
+        cases: 5_000,
+    },
+    Proof {
+        name: "bit-flips",
+        what: "flips, zeroed sectors, wrong lengths and folders in the place of every file of the state directory: refused or rebuilt, counted, the agent's store runs",
+        package: "sanderling-agent",
+        program: &["--lib"],
+        test: "driver::keeper::durability::flips::flipped_bits_are_refused_or_repaired_counted_and_the_agent_runs",
+        cases: 20_000,
+    },
+    Proof {
+        name: "kill-matrix",
+        what: "the real agent gets kill -9 at each system call of an update that writes, syncs, renames, unlinks or sends: a version runs, the update ends, nothing that was there is pulled again",
+        package: "sanderling-tests",
+        program: &["--test", "kill_matrix"],
+        test: "a_kill_at_any_call_of_an_update_leaves_a_version_running_and_ends_in_the_new_one",
+        cases: 600,
+    },
+    Proof {
+        name: "disk-faults-agent",
+        what: "ENOSPC, EROFS and EIO given to the real agent at each system call of an update and its outbox: told, nothing lost, the update ends when the disk works again",
+        package: "sanderling-tests",
+        program: &["--test", "full_disk"],
+        test: "a_disk_that_fails_at_any_call_of_an_update_is_told_and_holds_it_up_only_while_it_fails",
+        cases: 300,
+    },
+    Proof {
+        name: "disk-faults-start",
+        what: "the same while the real agent starts",
+        package: "sanderling-tests",
+        program: &["--test", "full_disk"],
+        test: "a_disk_that_fails_while_the_agent_starts_is_told_and_the_start_after_it_is_whole",
+        cases: 60,
+    },
+    Proof {
+        name: "bit-flips-agent",
+        what: "flips, erased blocks, wrong lengths and the loss of each file of a stopped device: the real agent runs what it should, counts it, and takes the next update",
+        package: "sanderling-tests",
+        program: &["--test", "bit_flips"],
+        test: "a_damaged_file_is_refused_or_rebuilt_and_the_device_runs_what_it_should",
+        cases: 500,
+    },
+];
 
 /// What a proof found.
 #[derive(Debug, PartialEq, Eq)]
