@@ -7,6 +7,7 @@ mod deployments;
 mod lies;
 mod metadata;
 mod model;
+mod pulls;
 mod repository;
 mod revocation;
 mod roles;

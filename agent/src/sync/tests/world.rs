@@ -45,6 +45,8 @@ pub(super) struct Device {
     pub(super) disk: Disk,
     /// What is free on the disk beside the parts of blobs, in bytes.
     pub(super) free: u64,
+    /// What the disk holds in all, where that is limited, in bytes.
+    total: Option<u64>,
     pub(super) generations: BTreeMap<u64, Generation>,
     pub(super) routed: Option<u64>,
     pub(super) told: Vec<EventKind>,
@@ -99,6 +101,7 @@ impl Device {
             events: VecDeque::new(),
             disk,
             free: 1 << 30,
+            total: None,
             generations: BTreeMap::new(),
             routed: None,
             told: Vec::new(),
@@ -167,6 +170,21 @@ impl Device {
         }
         self.check();
         true
+    }
+
+    /// Gives effects to be carried out.
+    pub(super) fn give(&mut self, effects: Vec<Effect>) {
+        self.queue.extend(effects);
+    }
+
+    /// Carries out what was decided and takes one event in; gives what comes of it.
+    pub(super) fn next_effects(&mut self) -> Option<Vec<Effect>> {
+        while let Some(effect) = self.queue.pop_front() {
+            self.carry_out(effect);
+        }
+        let effects = self.sync.handle(self.events.pop_front()?, self.now).unwrap_or_default();
+        self.give(effects.clone());
+        Some(effects)
     }
 
     /// Lets time pass, with every tick that is due.

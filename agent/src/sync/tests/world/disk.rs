@@ -35,6 +35,13 @@ impl Disk {
         Trusted::restore(&repository.shipped_root(), &self.trust).unwrap().trusted.version("snapshot")
     }
 
+    /// The chunks that blobs and parts hold.
+    pub(in crate::sync::tests) fn held_chunks(&self) -> BTreeSet<Digest> {
+        let parts = self.parts.values().flat_map(|(_, chunks)| chunks.values().map(|chunk| Digest::of(chunk)));
+        let blobs = self.blobs.values().flat_map(|blob| sanderling_protocol::blob::cut(blob).unwrap().1);
+        parts.chain(blobs.map(Digest::of)).collect()
+    }
+
     /// Loses the stored metadata of a role.
     pub(in crate::sync::tests) fn lose_metadata(&mut self, role: &str) {
         self.trust.remove(role).unwrap();
@@ -69,8 +76,7 @@ impl Device {
                 let (held, others): (Vec<_>, Vec<_>) =
                     blobs.into_iter().partition(|digest| self.disk.blobs.contains_key(digest));
                 let taken = others.iter().map(|digest| self.disk.taken(digest)).sum();
-                let parts: u64 = self.disk.parts.keys().map(|digest| self.disk.taken(digest)).sum();
-                let free = self.free.saturating_sub(parts);
+                let free = self.free_now();
                 self.events.push_back(Event::Surveyed { number, held, taken, free });
             }
             Effect::Begin { digest, index } => self.begin(digest, index),
@@ -98,6 +104,19 @@ impl Device {
             other => return Some(other),
         }
         None
+    }
+
+    /// What is free now, in bytes: parts take their room, and blobs where the disk has a limit.
+    fn free_now(&self) -> u64 {
+        let parts: u64 = self.disk.parts.keys().map(|digest| self.disk.taken(digest)).sum();
+        let blobs: usize = self.disk.blobs.values().map(Vec::len).sum();
+        let left = self.total.map_or(u64::MAX, |total| total.saturating_sub(blobs as u64));
+        self.free.min(left).saturating_sub(parts)
+    }
+
+    /// Sets how much the disk holds in all, in bytes.
+    pub(in crate::sync::tests) fn total(&mut self, bytes: u64) {
+        self.total = Some(bytes);
     }
 
     fn begin(&mut self, digest: Digest, index: Arc<BlobIndex>) {
