@@ -15,9 +15,12 @@ use crate::{
 
 /// A response topic is at most this long, in bytes.
 const MAX_TOPIC: usize = 512;
+/// A command's name is cut to this many characters: what a topic says goes into log and answer.
+const MAX_NAME: usize = 64;
 
 impl Driver {
-    pub(super) fn command(&mut self, name: String, message: &Message) {
+    pub(super) fn command(&mut self, name: &str, message: &Message) {
+        let name: String = name.chars().take(MAX_NAME).collect();
         if message.retained {
             return tracing::debug!(name, "a command that was kept by the broker is not carried out");
         }

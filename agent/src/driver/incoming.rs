@@ -56,7 +56,7 @@ impl Driver {
         match self.topics.parse_device(&message.topic) {
             Some((device, rest)) if device == self.settings.device => {
                 if let Some(name) = rest.strip_prefix("cmd/") {
-                    self.command(name.to_owned(), &message);
+                    self.command(name, &message);
                 }
             }
             _ => tracing::debug!(topic = %message.topic, "a message that was not asked for"),
