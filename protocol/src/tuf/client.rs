@@ -87,6 +87,11 @@ impl Refresh {
         }
     }
 
+    /// The fixed update start time, in unix seconds.
+    pub fn began(&self) -> i64 {
+        self.now
+    }
+
     /// What is needed next. Asking changes nothing.
     pub fn next(&self) -> Step {
         let root = &self.trusted.root.signed;
