@@ -62,6 +62,12 @@ impl Observer {
         })
     }
 
+    /// The same for a test that goes on without: `None` when the limit is over.
+    pub fn try_wait<T>(&self, limit: Duration, mut look: impl FnMut(Seen<'_>) -> Option<T>) -> Option<T> {
+        let topics = &self.topics;
+        self.peer.wait(limit, |messages| look(Seen { messages, topics }))
+    }
+
     /// Waits until a device reports something that fits; gives that report.
     pub fn wait_report(&self, device: &DeviceId, what: &str, fits: impl Fn(&Reported) -> bool) -> Reported {
         self.wait_for(what, PATIENCE, |seen| seen.reported(device).filter(&fits))
@@ -163,6 +169,14 @@ impl<'a> Seen<'a> {
     pub fn reported(self, device: &DeviceId) -> Option<Reported> {
         let message = self.of(device, "reported").next_back()?;
         Some(serde_json::from_slice(&message.payload).unwrap_or_else(|error| panic!("not a report: {error}")))
+    }
+
+    /// All reported states, oldest first.
+    pub fn reports(self, device: &DeviceId) -> Vec<Reported> {
+        let read = |message: &Message| {
+            serde_json::from_slice(&message.payload).unwrap_or_else(|error| panic!("not a report: {error}"))
+        };
+        self.of(device, "reported").map(read).collect()
     }
 
     /// The latest status.

@@ -101,6 +101,30 @@ const PROOFS: &[Proof] = &[
         test: "a_damaged_file_is_refused_or_rebuilt_and_the_device_runs_what_it_should",
         cases: 500,
     },
+    Proof {
+        name: "hostile-broker",
+        what: "a broker with a valid certificate changes, cuts, replays, withholds, floods, and answers absurdly or oversize: nothing is taken, what runs runs on, versions never fall, memory and disk are bounded, the honest version arrives afterwards in the same process",
+        package: "sanderling-tests",
+        program: &["--test", "hostile_broker"],
+        test: "whatever_a_broker_sends_nothing_is_taken_and_the_honest_version_arrives_afterwards",
+        cases: 300,
+    },
+    Proof {
+        name: "broker-restarts",
+        what: "Mosquitto gets kill -9 and is started again while a guest emits 100 records a second: each record is acknowledged, repeats are counted, no file and no memory is left behind",
+        package: "sanderling-tests",
+        program: &["--test", "flapping"],
+        test: "a_broker_that_is_killed_again_and_again_costs_no_record",
+        cases: 1_000,
+    },
+    Proof {
+        name: "link-cuts",
+        what: "the link is cut at any packet, in any handshake and within packets, under the same load: no record lost, waits bounded and spread, as many files open as before",
+        package: "sanderling-tests",
+        program: &["--test", "flapping"],
+        test: "a_link_that_is_cut_again_and_again_leaves_nothing_behind",
+        cases: 1_000,
+    },
 ];
 
 /// What a proof found.
