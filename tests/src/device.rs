@@ -26,12 +26,18 @@ level = \"debug\"
 /// Before the workers of a device; see [`Device::lay_door`].
 pub struct Door {
     shut: PathBuf,
+    passed: PathBuf,
 }
 
 impl Door {
     /// Workers that are started now wait.
     pub fn shut(&self) {
         fs::write(&self.shut, b"").unwrap();
+    }
+
+    /// How many workers have passed it, ever.
+    pub fn passed(&self) -> usize {
+        fs::read_to_string(&self.passed).map_or(0, |lines| lines.lines().count())
     }
 
     /// Workers go on.
@@ -113,9 +119,12 @@ impl Device {
     pub fn lay_door(&self) -> Door {
         let (shut, program_file) = (self.runtime("door-is-shut"), self.runtime("worker"));
         let worker = program("sanderling-worker");
-        let script = format!("#!/bin/sh\nwhile [ -e {shut:?} ]; do /bin/sleep 0.02; done\nexec {worker:?}\n");
+        let passed = self.runtime("door-was-passed");
+        let script = format!(
+            "#!/bin/sh\nwhile [ -e {shut:?} ]; do /bin/sleep 0.02; done\necho x >>{passed:?}\nexec {worker:?}\n"
+        );
         self.lay_program(&program_file, &script);
-        Door { shut }
+        Door { shut, passed }
     }
 
     /// Puts in the place of its workers a program that says these bytes to the agent: first `ready`, then, when it had time to begin,

@@ -76,7 +76,7 @@ fn a_deployment_with_which_the_agent_dies_in_probation_is_given_up_at_the_third_
     let good = site.roll_out_ticks(b'z');
     site.observer.wait_active(&device.id, good);
     site.observer.wait_ticks(&device.id, "ticks", b'z', 5);
-    proof::found("boot loops: back on the old one at the third start", cases, 0, "");
+    proof::found("boot-loop", cases, 0, "back on the old one at the third start");
 }
 
 #[test]

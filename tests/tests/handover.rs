@@ -120,7 +120,7 @@ fn an_update_under_load_neither_loses_nor_doubles_a_frame() {
         assert_eq!(account.dropped > 0, *spins > 0, "{name}: {account:?}");
         notes.push(format!("{name}: {} handled, {} dropped by policy", account.handled, account.dropped));
     }
-    proof::found("hand-over between versions under load", rounds, 0, &notes.join("; "));
+    proof::found("hand-over", rounds, 0, &notes.join("; "));
 }
 
 /// The most workers that there are at a time while something is done.
@@ -291,8 +291,10 @@ fn what_does_not_load_leaves_what_runs_alone() {
     }
     let account = Account::of(&more(&site, &device, "ticks", b'a', 10)).unwrap();
     assert_eq!(account.dropped, 0);
+    let passed = door.passed();
     let good = roll_out(&site, b'z');
     site.observer.wait_active(&device.id, good);
+    assert_eq!(door.passed(), passed + 1, "what was staged is what runs");
     let account = Account::of(&more(&site, &device, "ticks", b'z', 10)).unwrap();
     assert_eq!(account.dropped, 0);
 }

@@ -94,6 +94,22 @@ const PROOFS: &[Proof] = &[
         cases: 60,
     },
     Proof {
+        name: "hand-over",
+        what: "updates under 200 frames a second, of modules that keep up, that do not, and that want the newest alone: each frame is handled once by the one version or the other, or was dropped by its policy and counted",
+        package: "sanderling-tests",
+        program: &["--test", "handover"],
+        test: "an_update_under_load_neither_loses_nor_doubles_a_frame",
+        cases: 100,
+    },
+    Proof {
+        name: "boot-loop",
+        what: "the agent gets kill -9 whenever a deployment is on probation: at the third start the one before it runs, and the cause is reported",
+        package: "sanderling-tests",
+        program: &["--test", "boot_loop"],
+        test: "a_deployment_with_which_the_agent_dies_in_probation_is_given_up_at_the_third_start",
+        cases: 50,
+    },
+    Proof {
         name: "bit-flips-agent",
         what: "flips, erased blocks, wrong lengths and the loss of each file of a stopped device: the real agent runs what it should, counts it, and takes the next update",
         package: "sanderling-tests",

@@ -347,3 +347,7 @@ pub struct ModuleProgress {
     /// Faults since its generation was started.
     pub faults: u64,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
