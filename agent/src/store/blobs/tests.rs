@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::*;
-use crate::store::fake::MemoryBlobs;
+use crate::store::{
+    fake::MemoryBlobs,
+    sim::{Fault, SimDisk},
+};
 
 /// `count` chunks of 1000 bytes, the content told by `seed`.
 fn content(seed: u8, count: usize) -> Vec<Vec<u8>> {
@@ -237,4 +240,105 @@ fn an_empty_blob_is_a_blob() {
         let (digest, pulled) = pull(blobs, &[]);
         assert_eq!((read(blobs, &digest), pulled), (Vec::new(), 0));
     });
+}
+
+fn on(disk: &SimDisk) -> FileBlobs {
+    FileBlobs::open_on(Arc::new(disk.clone()), Path::new("/state"), 0).unwrap()
+}
+
+fn filled(blobs: &mut FileBlobs, chunks: &[Vec<u8>]) -> (Digest, u64, Vec<BlobChunk>) {
+    let (digest, length, list) = describe(chunks);
+    for index in blobs.begin(&digest, length, &list).unwrap() {
+        blobs.put_chunk(&digest, index, &chunks[index]).unwrap();
+    }
+    (digest, length, list)
+}
+
+#[test]
+fn chunks_that_the_disk_loses_before_the_end_are_pulled_again_and_not_blamed_on_the_index() {
+    let disk = SimDisk::new(1);
+    let mut blobs = on(&disk);
+    let chunks = content(1, 4);
+    let (digest, length, list) = describe(&chunks);
+    blobs.begin(&digest, length, &list).unwrap();
+    (1..4).for_each(|index| drop(blobs.put_chunk(&digest, index, &chunks[index]).unwrap()));
+    disk.damage(&blobs.path(&digest, ".part"), |bytes| bytes[2500] ^= 1).unwrap();
+    blobs.put_chunk(&digest, 0, &chunks[0]).unwrap();
+    assert_eq!(blobs.finish(&digest), Err(BlobError::Missing { digest, missing: 1 }));
+    assert_eq!(blobs.begin(&digest, length, &list).unwrap(), [2]);
+    assert_eq!(blobs.usage().unwrap().damaged, 1);
+    blobs.put_chunk(&digest, 2, &chunks[2]).unwrap();
+    blobs.finish(&digest).unwrap();
+    assert_eq!(read(&mut blobs, &digest), chunks.concat());
+}
+
+#[test]
+fn a_blob_whose_sync_failed_is_not_there_before_its_lost_chunks_are() {
+    let mut lost = 0;
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let mut blobs = on(&disk);
+        let chunks = content(1, 4);
+        let (digest, length, list) = filled(&mut blobs, &chunks);
+        disk.fail_after(0, Fault::Broken, false);
+        assert!(matches!(blobs.finish(&digest), Err(BlobError::Disk { .. })));
+        let missing = blobs.begin(&digest, length, &list).unwrap();
+        lost += missing.len();
+        for index in missing {
+            blobs.put_chunk(&digest, index, &chunks[index]).unwrap();
+        }
+        blobs.finish(&digest).unwrap();
+        disk.power_cycle();
+        assert_eq!(read(&mut on(&disk), &digest), chunks.concat(), "seed {seed}");
+    }
+    assert!(lost > 0);
+}
+
+#[test]
+fn a_blob_is_finished_when_its_name_is_synced_and_not_before() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let mut blobs = on(&disk);
+        let chunks = content(1, 2);
+        let (digest, ..) = filled(&mut blobs, &chunks);
+        // The content is synced, the name is changed, and the folder's sync fails.
+        disk.fail_after(2, Fault::Broken, false);
+        assert!(matches!(blobs.finish(&digest), Err(BlobError::Disk { .. })));
+        blobs.finish(&digest).unwrap();
+        disk.power_cycle();
+        assert!(on(&disk).has(&digest), "seed {seed}");
+    }
+}
+
+#[test]
+fn folders_in_the_place_of_files_are_removed() {
+    let chunks = content(1, 3);
+    let (digest, length, list) = describe(&chunks);
+    for suffix in ["", ".part", ".index"] {
+        let disk = SimDisk::new(1);
+        let mut blobs = on(&disk);
+        disk.make_folder(&blobs.path(&digest, suffix).join("deep")).unwrap();
+        assert_eq!(blobs.begin(&digest, length, &list).unwrap(), [0, 1, 2], "{suffix}");
+        let (pulled, _) = pull(&mut blobs, &chunks);
+        assert_eq!(read(&mut blobs, &pulled), chunks.concat());
+        disk.remove(&blobs.path(&digest, "")).unwrap();
+        disk.make_folder(&blobs.path(&digest, "").join("deep")).unwrap();
+        assert_eq!(blobs.open(&digest).unwrap_err(), BlobError::Damaged(digest));
+        assert_eq!(pull(&mut blobs, &chunks).1, 3);
+        blobs.collect(&BTreeSet::new()).unwrap();
+        assert_eq!(disk.files().len(), 0);
+    }
+}
+
+#[test]
+fn a_full_disk_gives_back_what_was_taken_in_vain() {
+    let disk = SimDisk::new(1);
+    let mut blobs = on(&disk);
+    let chunks = content(1, 4);
+    let (digest, length, list) = describe(&chunks);
+    // The file is made and emptied; then there is no room for it.
+    disk.fail_after(2, Fault::NoSpace, false);
+    assert!(matches!(blobs.begin(&digest, length, &list), Err(BlobError::Disk { .. })));
+    assert_eq!(blobs.usage().unwrap().used, 0);
+    assert_eq!(pull(&mut blobs, &chunks).1, 4);
 }

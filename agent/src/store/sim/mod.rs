@@ -8,7 +8,7 @@
 //! A sync that fails leaves some sectors unwritten and takes all as written, as Linux does: reads still show them until
 //! [`DiskFile::forget_cache`], and a later sync does not write them.
 //!
-//! Not modelled: tears within a sector, and disks that say "synced" when nothing is.
+//! Not modelled: tears within a sector. A disk that says yes and does nothing ([`Lie`]) is there to see that a proof finds it out.
 
 mod content;
 mod dice;
@@ -34,6 +34,17 @@ use self::{
 pub use self::{content::SECTOR, dice::Dice, faults::Fault};
 use super::disk::{Access, Disk, DiskFile, Info, Kind};
 
+/// What a disk says yes to without doing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// [`DiskFile::sync`].
+    Sync,
+    /// [`Disk::sync_folder`].
+    SyncFolder,
+    /// [`DiskFile::forget_cache`].
+    ForgetCache,
+}
+
 /// [`Disk`] in memory; clones share it.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
@@ -47,6 +58,7 @@ struct State {
     faults: Faults,
     room: u64,
     boots: u64,
+    lie: Option<Lie>,
 }
 
 impl std::fmt::Debug for SimDisk {
@@ -66,6 +78,7 @@ impl SimDisk {
             faults: Faults::default(),
             room: 64 << 20,
             boots: 0,
+            lie: None,
         })))
     }
 
@@ -103,6 +116,11 @@ impl SimDisk {
         locks.clear();
         *faults = Faults { changes: faults.changes, ..Faults::default() };
         *boots += 1;
+    }
+
+    /// From now on the disk lies.
+    pub fn lie(&self, lie: Option<Lie>) {
+        self.state().lie = lie;
     }
 
     /// How many bytes files may have in all.
@@ -245,6 +263,7 @@ impl Disk for SimDisk {
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         match state.faults.change()? {
+            Verdict::Done if state.lie == Some(Lie::SyncFolder) => Ok(()),
             Verdict::Done => state.tree.sync_folder(path),
             Verdict::Fails(fault) => Err(fault.error()),
             Verdict::Cut => state.faults.alive(),
@@ -346,7 +365,16 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.change(0, Content::sync, Content::fail_sync)
+        let lies = self.disk.state().lie == Some(Lie::Sync);
+        self.change(
+            0,
+            |content| {
+                if !lies {
+                    content.sync()
+                }
+            },
+            Content::fail_sync,
+        )
     }
 
     fn try_lock(&self) -> io::Result<bool> {
@@ -366,7 +394,9 @@ impl DiskFile for SimFile {
     fn forget_cache(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.faults.alive()?;
-        state.tree.content_mut(self.id)?.forget();
+        if state.lie != Some(Lie::ForgetCache) {
+            state.tree.content_mut(self.id)?.forget();
+        }
         Ok(())
     }
 

@@ -306,7 +306,8 @@ impl Device {
     fn store_trust(&mut self, running: &mut Running, release: usize) -> Result<(), String> {
         let mut known = self.sure.clone();
         let version = self.installs;
-        let file = |role: &str| (role.to_owned(), format!("{role} {version} {}", "m".repeat(release * 700)).into_bytes());
+        let file =
+            |role: &str| (role.to_owned(), format!("{role} {version} {}", "m".repeat(release * 700)).into_bytes());
         known.trust = ["root", "timestamp", "snapshot", "targets", "deployments"].map(file).into();
         let time = 1_800_000_000 + self.ms as i64;
         self.times.push(Some(time));

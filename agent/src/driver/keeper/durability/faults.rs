@@ -1,7 +1,7 @@
 //! The disk is full, read-only or broken, at each change that an install and the outbox make: once, and until it is well again.
 
 use super::{Running, boot, cases, device::Device, found, on_all_processors};
-use crate::store::sim::Fault;
+use crate::store::sim::{Fault, Lie};
 
 /// So many things the agent does in a story: a few installs and some hundred records.
 const STEPS: u64 = 160;
@@ -25,9 +25,10 @@ fn told(number: u64, changes: u64) -> (u64, Fault, bool) {
 }
 
 /// Goes through a story with one fault. Gives how often the agent was told of it.
-fn story(number: u64, changes: u64) -> Result<u64, String> {
+fn story(number: u64, changes: u64, lie: Option<Lie>) -> Result<u64, String> {
     let (at, fault, lasting) = told(number, changes);
     let mut device = Device::new(0);
+    device.disk.lie(lie);
     let mut running = device.start(true)?;
     device.disk.fail_after(at, fault, lasting);
     for _ in 0..STEPS {
@@ -68,7 +69,7 @@ fn a_disk_that_fails_is_reported_loses_nothing_and_recovers_without_a_restart() 
     let step = if cases(changes) >= all { 1 } else { 6_u64 };
     let (done, failures) = on_all_processors(cases(changes), |seed| {
         let number = seed * step % all + seed * step / all;
-        let errors = story(number, changes).map_err(|why| format!("{:?}: {why}", told(number, changes)))?;
+        let errors = story(number, changes, None).map_err(|why| format!("{:?}: {why}", told(number, changes)))?;
         silent.fetch_add(u64::from(errors == 0), Ordering::Relaxed);
         Ok(1)
     });
@@ -96,4 +97,14 @@ fn an_agent_that_starts_on_a_failing_disk_has_everything_and_writes_when_it_can(
         device.disk.heal();
         goes_on(&mut device, &mut running).unwrap();
     }
+}
+
+#[test]
+fn a_cache_that_is_believed_after_a_failed_sync_is_found_out() {
+    let changes = changes();
+    let broken = (0..3).find(|how| Fault::ALL[*how] == Fault::Broken).unwrap() as u64;
+    let (_, failures) = on_all_processors(changes, |seed| {
+        story(seed % changes + broken * changes, changes, Some(Lie::ForgetCache)).map(|_| 1)
+    });
+    assert!(!failures.is_empty());
 }
