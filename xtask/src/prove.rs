@@ -141,6 +141,14 @@ const PROOFS: &[Proof] = &[
         test: "a_link_that_is_cut_again_and_again_leaves_nothing_behind",
         cases: 1_000,
     },
+    Proof {
+        name: "tuf-conformance",
+        what: "the public conformance suite of The Update Framework on the agent's trust code (TUF_CONFORMANCE names a checkout)",
+        package: "sanderling-tests",
+        program: &["--test", "tuf_conformance"],
+        test: "the_whole_suite_passes_but_for_what_is_listed",
+        cases: 113,
+    },
 ];
 
 /// What a proof found.
