@@ -168,7 +168,7 @@ fn corrupt(cause: &str) -> ChunkError {
 
 #[cfg(all(test, feature = "author"))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::super::ChunkDecoder;
     use super::super::index::ChunkRef;

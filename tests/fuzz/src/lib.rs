@@ -2,7 +2,7 @@
 //!
 //! Purpose: what an attacker could send is made here from what is valid, deterministically by seed. [`targets`] feeds bytes to the
 //! decoders of `sanderling-protocol` and checks what must hold for whatever they accept; libFuzzer calls it through the
-//! programs in `fuzz_targets/`, and `cargo test` replays seeds and mutations of them on stable Rust. [`walk`] brings a client to
+//! programs in `fuzz_targets/`, and `cargo test` replays seeds and mutations of them on stable Rust. A [`Walk`] brings a client to
 //! each message of a refresh, so that a mutated one can be put in its place.
 //!
 //! Failure modes: a broken promise is a panic that says which.
