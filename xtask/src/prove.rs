@@ -149,6 +149,38 @@ const PROOFS: &[Proof] = &[
         test: "the_whole_suite_passes_but_for_what_is_listed",
         cases: 113,
     },
+    Proof {
+        name: "metadata-mutations",
+        what: "mutated metadata in the place of each message of a refresh (bytes, JSON, signatures, versions, digests, other roles and times, stolen keys short of the threshold): none is accepted unless it says what was signed",
+        package: "sanderling-fuzz",
+        program: &["--test", "metadata"],
+        test: "no_mutated_metadata_is_accepted",
+        cases: 1_000_000,
+    },
+    Proof {
+        name: "metadata-thief",
+        what: "mutated metadata that the right keys sign: held to versions, listings, digests and expiry",
+        package: "sanderling-fuzz",
+        program: &["--test", "metadata"],
+        test: "what_a_thief_of_the_right_keys_signs_is_held_to_versions_listings_and_expiry",
+        cases: 100_000,
+    },
+    Proof {
+        name: "metadata-disk",
+        what: "stored metadata, damaged: what was trusted comes back, or nothing, and it is said",
+        package: "sanderling-fuzz",
+        program: &["--test", "metadata"],
+        test: "what_a_damaged_disk_gives_back_is_what_was_trusted_or_nothing",
+        cases: 100_000,
+    },
+    Proof {
+        name: "decoders",
+        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read (cases: for each of ten)",
+        package: "sanderling-fuzz",
+        program: &["--test", "smoke"],
+        test: "the_targets_hold_for_seeds_and_mutations",
+        cases: 100_000,
+    },
 ];
 
 /// What a proof found.

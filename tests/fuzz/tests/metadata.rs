@@ -100,7 +100,7 @@ fn no_mutated_metadata_is_accepted() {
             Verdict::Fooled(why) => tally.fail(&walks, seed, &mutant, &why),
         }
     });
-    report("mutated metadata", cases, &tally);
+    report("metadata-mutations", cases, &tally);
     if cases >= 20_000 {
         // Every check that stands before a signature was met, and so was the signature.
         for kind in [
@@ -133,7 +133,7 @@ fn what_a_thief_of_the_right_keys_signs_is_held_to_versions_listings_and_expiry(
             Err(why) => tally.fail(&walks, seed, &mutant, &why),
         }
     });
-    report("metadata signed by a thief", cases, &tally);
+    report("metadata-thief", cases, &tally);
     if cases >= 5_000 {
         for kind in [
             "NotNextRoot",
@@ -189,5 +189,5 @@ fn what_a_damaged_disk_gives_back_is_what_was_trusted_or_nothing() {
             tally.shown.push(format!("seed {seed}: {name} is damaged: {}", wrong.join(", ")));
         }
     });
-    report("stored metadata, damaged", cases, &tally);
+    report("metadata-disk", cases, &tally);
 }
