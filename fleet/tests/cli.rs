@@ -2,71 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+mod support;
 
 use serde_json::{Value, json};
 
-struct Fleet(tempfile::TempDir);
-
-impl Fleet {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, inside: &str) -> std::path::PathBuf {
-        self.0.path().join(inside)
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_sanderling"))
-            .arg("--fleet")
-            .arg(self.path("fleet"))
-            .args(words)
-            .output()
-            .unwrap()
-    }
-
-    fn done(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn refused(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert_eq!(output.status.code(), Some(1), "{words:?} went through");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said.lines().count(), 1, "one line, without a backtrace: {said}");
-        said
-    }
-
-    fn init(&self) {
-        self.done(&["keys", "create"]);
-        self.done(&["repo", "init"]);
-    }
-
-    fn write(&self, name: &str, content: &[u8]) -> String {
-        std::fs::write(self.path(name), content).unwrap();
-        self.path(name).to_str().unwrap().to_owned()
-    }
-}
-
-fn mode(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-fn deployment(grants: &Value) -> Vec<u8> {
-    json!({ "schema": "sanderling.deployment/1", "name": "line-a", "modules": [
-        { "name": "m", "module": "modules/m/1.wasm", "input": [], "grants": grants,
-          "channels": { "out": {} } }
-    ] })
-    .to_string()
-    .into_bytes()
-}
+use support::{Fleet, deployment, mode};
 
 #[test]
 fn keys_are_made_once_and_readable_by_their_owner_alone() {

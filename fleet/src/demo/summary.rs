@@ -5,6 +5,8 @@ use serde::Serialize;
 
 /// The model must tell defects from good surfaces at least this well on images that it never saw.
 const AUC: f64 = 0.97;
+/// The next version's bytes in a hundred of the first one's, at most.
+const DELTA_PERCENT: u64 = 35;
 
 /// All of it measured in one run.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +42,12 @@ pub(super) struct Summary {
 impl Summary {
     /// Whether everything held.
     pub(super) fn ok(&self) -> bool {
-        self.tampered_refused && self.rolled_back && self.auc >= AUC && self.bytes_delta < self.bytes_full
+        self.tampered_refused && self.rolled_back && self.auc >= AUC && self.is_small()
+    }
+
+    /// Whether the next version was pulled with at most 35 % of the bytes of the first.
+    fn is_small(&self) -> bool {
+        self.bytes_delta.saturating_mul(100) <= self.bytes_full.saturating_mul(DELTA_PERCENT)
     }
 
     /// Prints it for people, or as one JSON object on the last line.
