@@ -63,6 +63,9 @@ fn a_module_that_is_no_longer_released_stops_and_the_others_run_on() {
     assert!(device.refusals().iter().any(|(what, why)| what == B && why.contains("module b is stopped")));
     let mut device = device.reboot(&repository);
     assert_eq!(device.modules(), ["a"], "not after a restart without a network either");
+    device.disk.lose_metadata("releases");
+    let mut device = device.reboot(&repository);
+    assert_eq!(device.modules(), ["a"], "nor without the metadata that says so");
     repository.module(B, &content(2, 40_000));
     repository.publish();
     device.publish(&repository);
