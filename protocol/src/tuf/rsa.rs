@@ -23,8 +23,11 @@ pub(crate) struct RsaKey {
 impl RsaKey {
     /// Reads `-----BEGIN PUBLIC KEY-----`; `None` for anything but an RSA key.
     pub(crate) fn from_pem(pem: &str) -> Option<Self> {
-        let info = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
-        let (algorithm, rest) = element(SEQUENCE, alone(SEQUENCE, info.as_ref())?)?;
+        Self::from_der(SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?.as_ref())
+    }
+
+    fn from_der(info: &[u8]) -> Option<Self> {
+        let (algorithm, rest) = element(SEQUENCE, alone(SEQUENCE, info)?)?;
         let bits = alone(BIT_STRING, rest)?;
         // RFC 8017, A.1.1: RSAPublicKey is a sequence of modulus and publicExponent; no bit of its last octet is unused.
         let numbers = alone(SEQUENCE, bits.strip_prefix(&[0])?)?;
@@ -124,6 +127,17 @@ IP1IKvMod+pg5FNcMwIDAQAB
         let [head, body @ .., tail] = &PUBLIC.lines().collect::<Vec<_>>()[..] else { panic!() };
         let one_line = format!("{head}\n{}\n{tail}\n", body.concat());
         assert_eq!(RsaKey::from_pem(&one_line), RsaKey::from_pem(PUBLIC));
+    }
+
+    #[test]
+    fn a_key_of_another_algorithm_is_none() {
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(PUBLIC.as_bytes()).unwrap().as_ref().to_vec();
+        assert_eq!(RsaKey::from_der(&der), RsaKey::from_pem(PUBLIC));
+        // The last number of the algorithm: 1 is rsaEncryption, 10 would be a key for RSASSA-PSS with parameters of its own.
+        assert_eq!(der[16], 1);
+        let pss = [&der[..16], &[10], &der[17..]].concat();
+        assert_eq!(RsaKey::from_der(&pss), None);
+        assert_eq!(RsaKey::from_der(&[&der[..], &[0]].concat()), None, "nothing may follow");
     }
 
     #[test]

@@ -116,7 +116,8 @@ fn expired_metadata_is_never_newly_accepted() {
     assert_eq!(refusal(fresh(), &files), expired("timestamp"));
     let mut files = fleet.clone();
     relist(&mut files, 1, PAST);
-    assert_eq!(refusal(fresh(), &files), expired("snapshot"));
+    let (after, refused) = refresh(fresh(), &files);
+    assert_eq!((refused, after.version("snapshot")), (Err(expired("snapshot")), None), "nor is it stored");
     for (role, by) in [("targets", 4), ("releases", 5), ("deployments", 6)] {
         let mut files = fleet.clone();
         files.insert(format!("1.{role}"), targets(1, PAST, &[], fleet_delegates(), &[by]));
