@@ -13,6 +13,10 @@
 //! chunk fills it until it is on disk. What a blob is made of is not signed, so [`Pull::holds`] says no before the store has
 //! hashed the whole.
 
+#[cfg(test)]
+mod phase;
+mod trouble;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use sanderling_protocol::{
@@ -32,8 +36,6 @@ use super::{
 /// About how long the index of a blob is: a chunk is rarely shorter than 16 KiB.
 const INDEX_STEP: u64 = 16 * 1024;
 const INDEX_ENTRY: u64 = 35;
-/// A chunk that came wrong or not at all so many times in a row casts doubt on the indexes that list it.
-const DOUBTED_AFTER: u32 = 3;
 /// The longest chunk as a packet, in bytes: with its topic and what else MQTT puts before it.
 const LONGEST_PACKET: usize = MAX_CHUNK_MESSAGE_LEN + 512;
 
@@ -316,24 +318,6 @@ impl Pull {
         Ok(())
     }
 
-    /// A chunk came wrong or not at all, that many times in a row: the index that lists it may be the lie.
-    fn doubt(&mut self, chunk: Digest, times: u32, turn: &mut Turn<'_>) {
-        if times < DOUBTED_AFTER {
-            return;
-        }
-        let Some(wanted) = self.chunks.get(&chunk).filter(|wanted| wanted.writing == 0) else { return };
-        let mut doubted: Vec<Digest> = wanted.places.iter().map(|(blob, _)| *blob).collect();
-        doubted.sort_unstable();
-        doubted.dedup();
-        for blob in doubted {
-            self.fail(
-                blob,
-                format!("its {} did not come right; the index is asked for again", name(&Published::Chunk(chunk))),
-                turn,
-            );
-        }
-    }
-
     /// The store has written a chunk at one of its places, or has not.
     pub(super) fn wrote(
         &mut self,
@@ -403,45 +387,5 @@ impl Pull {
             blob.state = State::Finishing;
             turn.effect(Effect::Finish { digest });
         }
-    }
-
-    /// Starts a blob over, later.
-    fn fail(&mut self, digest: Digest, why: impl ToString, turn: &mut Turn<'_>) {
-        let Some(blob) = self.blobs.get_mut(&digest) else { return };
-        blob.failures = blob.failures.saturating_add(1);
-        let wait = self.backoff.wait_ms(blob.failures, turn.chance);
-        blob.state = State::Failed { again_at: turn.now.ms.saturating_add(wait) };
-        self.chunks.retain(|chunk, wanted| {
-            wanted.places.retain(|(blob, _)| *blob != digest || wanted.writing > 0);
-            let needed = !wanted.places.is_empty();
-            if !needed {
-                self.fetch.forget(&Published::Chunk(*chunk));
-            }
-            needed
-        });
-        turn.refuse(name(&Published::Index(digest)), Some(digest), why);
-    }
-
-    /// How far a blob is, in a word.
-    #[cfg(test)]
-    pub(super) fn phase(&self, blob: &Digest) -> &'static str {
-        let is_writing = |wanted: &Wanted| wanted.writing > 0 && wanted.places.iter().any(|(of, _)| of == blob);
-        match self.blobs.get(blob).map(|blob| &blob.state) {
-            _ if self.surveying => "surveying",
-            Some(State::Index) => "index",
-            Some(State::Beginning(_)) => "beginning",
-            Some(State::Filling { .. }) if self.chunks.values().any(is_writing) => "writing",
-            Some(State::Filling { .. }) => "filling",
-            Some(State::Finishing) => "finishing",
-            Some(State::Failed { .. }) => "failed",
-            Some(State::Whole) => "whole",
-            None => "unwanted",
-        }
-    }
-
-    /// The number of the last survey.
-    #[cfg(test)]
-    pub(super) fn survey(&self) -> u64 {
-        self.survey
     }
 }
