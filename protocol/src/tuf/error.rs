@@ -192,6 +192,12 @@ pub enum TrustError {
         /// The most that are visited.
         limit: usize,
     },
+    /// Endless work: the patterns and paths that are signed are so many and so long that a lookup would not end soon.
+    #[error("a lookup would take more than {limit} steps; sign fewer or shorter patterns and paths")]
+    TooMuchWork {
+        /// The most steps that are taken.
+        limit: u64,
+    },
     /// The repository does not have metadata that a refresh needs.
     #[error("{role}: the repository does not have version {version:?} of it")]
     Unavailable {

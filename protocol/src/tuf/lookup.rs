@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::TrustError;
 use super::keys_of;
+use super::pattern::Work;
 use super::schema::{Root, Signed, Snapshot, TargetFile, Targets, Timestamp};
 use super::search::{Aim, Edge, Found, Kept, Roles, search};
 use super::trusted::{Trusted, verified};
@@ -33,9 +34,14 @@ impl Trusted {
     /// What is signed of a target, and by which role; `None` if no role that is trusted for the path has it.
     ///
     /// # Errors
-    /// `NotLoaded` before the first complete refresh, or if a role that has to be asked was not loaded.
+    /// `NotLoaded` before the first complete refresh, or if a role that has to be asked was not loaded; `TooMuchWork` if
+    /// somebody signed patterns and paths to keep clients busy.
     pub fn target(&self, path: &str) -> Result<Option<(&TargetFile, &str)>, TrustError> {
-        match search(&self.roles, Aim::Path(path))? {
+        self.target_within(path, &mut Work::new())
+    }
+
+    fn target_within(&self, path: &str, work: &mut Work) -> Result<Option<(&TargetFile, &str)>, TrustError> {
+        match search(&self.roles, Aim::Path(path), work)? {
             Found::Target(file, role) => Ok(Some((file, role))),
             Found::Nothing => Ok(None),
             Found::Missing(edge) => Err(TrustError::NotLoaded { role: edge.role }),
@@ -54,8 +60,9 @@ impl Trusted {
         let all = self.roles.values().flat_map(|kept| kept.signed.targets.keys());
         let paths: BTreeSet<&'a str> = all.map(String::as_str).filter(|path| path.starts_with(prefix)).collect();
         let mut resolved = Vec::new();
+        let mut work = Work::new();
         for path in paths {
-            if let Some((file, role)) = self.target(path)? {
+            if let Some((file, role)) = self.target_within(path, &mut work)? {
                 resolved.push(Resolved { path, file, role });
             }
         }
@@ -92,7 +99,7 @@ impl Trusted {
     /// gave back less than was stored.
     pub fn is_complete(&self) -> bool {
         let Some(snapshot) = &self.snapshot else { return false };
-        matches!(search(&self.roles, Aim::All(&snapshot.signed)), Ok(Found::Nothing))
+        matches!(search(&self.roles, Aim::All(&snapshot.signed), &mut Work::new()), Ok(Found::Nothing))
     }
 
     /// The trusted root.

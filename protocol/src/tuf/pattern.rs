@@ -1,23 +1,57 @@
 //! Unix shell wildcards: `*`, `?`, and for target paths `[abc]`, `[a-z]`, `[!abc]`, as Python's fnmatch reads them.
 //!
-//! Time is bounded by pattern length times text length.
+//! Time is bounded by pattern length times text length, and where paths are looked up by [`Work`] over all of them: both come from
+//! metadata, of which a thief of one delegated key writes a part.
+
+/// The steps that one question to the metadata may still take.
+///
+/// Without a bound a thief of a delegated key could keep a device busy for minutes, at each start again: with a few long
+/// patterns, and long paths that they nearly fit.
+#[derive(Debug)]
+pub(crate) struct Work(u64);
+
+impl Work {
+    /// What the largest fleets take is far below: a hundredth of a second or so.
+    pub(crate) const LIMIT: u64 = 1 << 24;
+
+    /// All of it.
+    pub(crate) fn new() -> Self {
+        Self(Self::LIMIT)
+    }
+
+    /// Takes steps off.
+    pub(crate) fn spend(&mut self, steps: usize) {
+        self.0 = self.0.saturating_sub(u64::try_from(steps).unwrap_or(u64::MAX));
+    }
+
+    /// Whether none are left. What was compared last has no meaning then.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// TUF: "the forward slash should not be matched by a wildcard": pattern and path are compared part by part.
-pub(crate) fn path_matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn path_matches(pattern: &str, path: &str, work: &mut Work) -> bool {
+    work.spend(1);
     let mut patterns = pattern.split('/');
     let mut parts = path.split('/');
     loop {
         match (patterns.next(), parts.next()) {
             (None, None) => return true,
-            (Some(pattern), Some(part)) if glob(&tokens(pattern, true), part) => {}
+            (Some(pattern), Some(part)) if part_matches(pattern, part, work) => {}
             _ => return false,
         }
     }
 }
 
+fn part_matches(pattern: &str, part: &str, work: &mut Work) -> bool {
+    work.spend(pattern.len().saturating_add(part.len()));
+    !work.is_spent() && glob(&tokens(pattern, true), part, work)
+}
+
 /// Whether `text` as a whole is what `pattern` describes with `*` (any run) and `?` (any one character).
 pub(crate) fn wildcard_matches(pattern: &str, text: &str) -> bool {
-    glob(&tokens(pattern, false), text)
+    glob(&tokens(pattern, false), text, &mut Work(u64::MAX))
 }
 
 enum Token {
@@ -81,12 +115,16 @@ fn fits(token: &Token, c: char) -> bool {
     }
 }
 
-fn glob(tokens: &[Token], text: &str) -> bool {
+fn glob(tokens: &[Token], text: &str, work: &mut Work) -> bool {
     let text: Vec<char> = text.chars().collect();
     let (mut at_token, mut at_text) = (0, 0);
     // Where to go back to when what follows the last `*` does not fit.
     let mut retry: Option<(usize, usize)> = None;
     while let Some(c) = text.get(at_text) {
+        work.spend(1);
+        if work.is_spent() {
+            return false;
+        }
         match tokens.get(at_token) {
             Some(Token::Run) => {
                 retry = Some((at_token + 1, at_text));
@@ -113,6 +151,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn path_matches(pattern: &str, path: &str) -> bool {
+        super::path_matches(pattern, path, &mut Work::new())
+    }
 
     #[test]
     fn matches_the_examples_of_the_specification() {
@@ -157,6 +199,15 @@ mod tests {
     fn a_pattern_of_many_stars_ends_soon() {
         assert!(!wildcard_matches(&"*a".repeat(500), &"a".repeat(499)));
         assert!(!wildcard_matches(&format!("{}b", "*a".repeat(200)), &"a".repeat(20_000)));
+    }
+
+    #[test]
+    fn a_comparison_ends_where_its_work_does() {
+        let (pattern, path) = (format!("*{}b", "a".repeat(20_000)), "a".repeat(40_000));
+        let mut work = Work::new();
+        assert!(!super::path_matches(&pattern, &path, &mut work));
+        assert!(work.is_spent());
+        assert!(!super::path_matches("a", "a", &mut work), "nothing matches any more");
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::MAX_VISITS;
 use super::delegations::{DelegatedRole, Delegations};
 use super::error::TrustError;
-use super::pattern::path_matches;
+use super::pattern::{Work, path_matches};
 use super::schema::{Snapshot, TargetFile, Targets};
 use crate::digest::Digest;
 
@@ -56,6 +56,9 @@ impl Scope {
     }
 }
 
+/// About what a visit takes besides patterns.
+const STEPS_OF_A_VISIT: usize = 64;
+
 /// For what delegations are followed.
 #[derive(Clone, Copy)]
 pub(crate) enum Aim<'a> {
@@ -77,8 +80,8 @@ pub(crate) enum Found<'a> {
     Missing(Edge),
 }
 
-/// Searches among the roles that are loaded.
-pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, TrustError> {
+/// Searches among the roles that are loaded, as long as there is work left.
+pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>, work: &mut Work) -> Result<Found<'a>, TrustError> {
     let mut to_visit = vec![Edge::top()];
     let mut visited = BTreeSet::new();
     while let Some(edge) = to_visit.pop() {
@@ -87,6 +90,7 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
         if !visited.insert(edge.role.clone()) {
             continue;
         }
+        work.spend(STEPS_OF_A_VISIT);
         // 5.6.7.1: "Otherwise, if an application-specific maximum number of roles have been visited, …"; the top-level role is none
         // of those that are delegated to.
         if visited.len() > MAX_VISITS + 1 {
@@ -101,7 +105,10 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
             return Ok(Found::Target(target, &edge.role));
         }
         let Some(delegations) = &metadata.signed.delegations else { continue };
-        let (children, terminated) = children(delegations, aim);
+        let (children, terminated) = children(delegations, aim, work);
+        if work.is_spent() {
+            return Err(TrustError::TooMuchWork { limit: Work::LIMIT });
+        }
         // 5.6.7.2.1: "If the current delegation is a terminating delegation, then jump to step 5.7": nothing that was still to
         // be asked is asked, but the role itself and those below it are.
         if terminated {
@@ -115,7 +122,7 @@ pub(crate) fn search<'a>(roles: &'a Roles, aim: Aim<'_>) -> Result<Found<'a>, Tr
 }
 
 /// The delegated roles to visit, in order, and whether the last of them is terminating.
-fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
+fn children(delegations: &Delegations, aim: Aim<'_>, work: &mut Work) -> (Vec<String>, bool) {
     if let Some(bins) = &delegations.succinct_roles {
         return match aim {
             Aim::Top => (Vec::new(), false),
@@ -131,7 +138,7 @@ fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
     for role in delegations.roles.iter().flatten() {
         match aim {
             Aim::Top => continue,
-            Aim::Path(path) if !is_trusted_for(role, path) => continue,
+            Aim::Path(path) if !is_trusted_for(role, path, work) => continue,
             Aim::Path(_) if role.terminating => {
                 names.push(role.name.clone());
                 return (names, true);
@@ -143,11 +150,13 @@ fn children(delegations: &Delegations, aim: Aim<'_>) -> (Vec<String>, bool) {
 }
 
 /// Section 4.5: "Clients MUST check that a target is in one of the trusted paths of all roles in a delegation chain".
-fn is_trusted_for(role: &DelegatedRole, path: &str) -> bool {
-    let by_pattern = |patterns: &Vec<String>| patterns.iter().any(|pattern| path_matches(pattern, path));
-    let by_digest = |prefixes: &Vec<String>| {
+fn is_trusted_for(role: &DelegatedRole, path: &str, work: &mut Work) -> bool {
+    if let Some(prefixes) = &role.path_hash_prefixes {
+        work.spend(path.len().saturating_add(prefixes.len()));
         let digest = Digest::of(path.as_bytes()).to_string();
-        prefixes.iter().any(|prefix| digest.starts_with(prefix.as_str()))
-    };
-    role.paths.as_ref().is_some_and(by_pattern) || role.path_hash_prefixes.as_ref().is_some_and(by_digest)
+        if prefixes.iter().any(|prefix| digest.starts_with(prefix.as_str())) {
+            return true;
+        }
+    }
+    role.paths.iter().flatten().any(|pattern| path_matches(pattern, path, work))
 }

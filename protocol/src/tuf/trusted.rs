@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use super::error::TrustError;
 use super::key::PublicKey;
+use super::pattern::Work;
 use super::schema::{Key, MetaFile, Role, Root, Signed, Snapshot, Targets, Timestamp};
 use super::search::{Edge, Found, Kept, Roles, Scope, search};
 use super::verify::{Envelope, check_expiry, check_size};
@@ -203,7 +204,7 @@ impl Trusted {
     pub(crate) fn settle(&mut self, scope: &Scope) -> Result<Option<Edge>, TrustError> {
         let missing = || TrustError::OutOfOrder { role: "targets".into(), needs: "snapshot".into() };
         let snapshot = &self.snapshot.as_ref().ok_or_else(missing)?.signed;
-        if let Found::Missing(edge) = search(&self.incoming, scope.aim(snapshot))? {
+        if let Found::Missing(edge) = search(&self.incoming, scope.aim(snapshot), &mut Work::new())? {
             return Ok(Some(edge));
         }
         self.roles = std::mem::take(&mut self.incoming);

@@ -7,3 +7,4 @@ mod delegation;
 mod envelope;
 mod recovery;
 mod repository;
+mod work;
