@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use super::{
     BlobChunk, Blobs, OpenBlob, Usage,
-    disk::{Access, Disk, DiskFile, Kind, SystemDisk, make_folder, read_short},
+    disk::{Access, Disk, DiskFile, Kind, SystemDisk, is_unreadable, make_folder, read_short},
     part::{MAX_INDEX, Part, check_chunks, check_content, decode_index, read_chunk},
 };
 use crate::atomic_file;
@@ -278,16 +278,24 @@ impl Blobs for FileBlobs {
             let synced = self.disk.sync_folder(&self.folder);
             return synced.map_err(|error| BlobError::disk(&self.folder, &error));
         }
-        let part = self.parts.get(digest).ok_or(BlobError::NotBegun(*digest))?;
+        let path = self.path(digest, ".part");
+        let part = self.parts.get_mut(digest).ok_or(BlobError::NotBegun(*digest))?;
         if part.missing_count() > 0 {
             return Err(BlobError::Missing { digest: *digest, missing: part.missing_count() });
         }
-        let path = self.path(digest, ".part");
         let disk = |error: io::Error| BlobError::disk(&path, &error);
-        let found = hash(&*part.file).map_err(disk)?;
+        let found = match part.digest() {
+            Ok(found) => found,
+            Err(error) => {
+                // The next beginning finds out which chunks can be read.
+                self.parts.remove(digest);
+                return Err(disk(error));
+            }
+        };
         if found != *digest {
             return Err(self.refuse(digest, found));
         }
+        let Some(part) = self.parts.get(digest) else { return Err(BlobError::NotBegun(*digest)) };
         if let Err(error) = part.file.sync() {
             // Some of it may never reach the disk, though a second sync would say so. What is there is found by hashing.
             let forgot = part.file.forget_cache();
@@ -312,7 +320,7 @@ impl Blobs for FileBlobs {
             opened => Some(opened.map_err(disk)?),
         };
         if let Some(file) = found
-            && hash(&*file).map_err(disk)? == *digest
+            && is_whole(&*file, digest).map_err(disk)?
         {
             let length = file.len().map_err(disk)?;
             return Ok(OpenBlob { file: file.into_file().map_err(disk)?, length });
@@ -352,6 +360,14 @@ impl Blobs for FileBlobs {
     fn usage(&self) -> Result<Usage, BlobError> {
         let used = self.entries()?.iter().fold(0_u64, |sum, (path, _)| sum.saturating_add(self.taken_by(path)));
         Ok(Usage { used, free: self.free()?, damaged: self.damaged })
+    }
+}
+
+/// Whether a file has this digest; one that the disk cannot give back has none.
+fn is_whole(file: &dyn DiskFile, digest: &Digest) -> io::Result<bool> {
+    match hash(file) {
+        Err(error) if is_unreadable(&error) => Ok(false),
+        found => Ok(found? == *digest),
     }
 }
 

@@ -167,6 +167,9 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the system says; then it is not known what is on disk: see [`Self::forget_cache`].
     fn sync(&self) -> io::Result<()>;
 
+    /// Has these bytes written to disk by and by, so that less is left for [`Self::sync`]. Nothing may rely on it.
+    fn begin_writing(&self, _offset: u64, _length: u64) {}
+
     /// Locks it against all other openings, without waiting; false where another holds it. Closing unlocks.
     ///
     /// # Errors
@@ -223,6 +226,11 @@ pub fn read_short(disk: &dyn Disk, path: &Path, most: usize) -> io::Result<Optio
     let Some(length) = usize::try_from(file.len()?).ok().filter(|length| *length <= most) else { return Ok(None) };
     let mut bytes = vec![0; length];
     Ok(read_exact(&*file, &mut bytes, 0)?.then_some(bytes))
+}
+
+/// Whether the medium cannot give a file's bytes back: they are as good as damaged.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 pub(super) fn not_a_file() -> io::Error {
@@ -342,6 +350,11 @@ impl DiskFile for SystemFile {
 
     fn unlock(&self) -> io::Result<()> {
         self.0.unlock()
+    }
+
+    fn begin_writing(&self, offset: u64, length: u64) {
+        // Linux begins to write what is dirty, and lets go of what is clean: nothing of what was written just now.
+        let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), Advice::DontNeed);
     }
 
     fn forget_cache(&self) -> io::Result<()> {

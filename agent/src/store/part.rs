@@ -4,11 +4,11 @@
 
 use std::{io, path::Path};
 
-use sanderling_protocol::digest::{DIGEST_LEN, Digest};
+use sanderling_protocol::digest::{DIGEST_LEN, Digest, Hasher};
 
 use super::{
     BlobChunk, BlobError,
-    disk::{Access, Disk, DiskFile, Kind, read_exact, read_short},
+    disk::{Access, Disk, DiskFile, Kind, is_unreadable, read_exact, read_short},
 };
 use crate::atomic_file;
 
@@ -17,6 +17,8 @@ pub(super) const MAX_CHUNK: u32 = 64 * 1024;
 /// A blob has at most this many chunks.
 pub(super) const MAX_CHUNKS: usize = 64 * 1024;
 
+/// So many bytes are gathered before the disk is told to write them.
+const WRITTEN_AT_ONCE: u64 = 1 << 20;
 const MAGIC: &[u8; 8] = b"SDLINDX1";
 const ENTRY: usize = DIGEST_LEN + 4;
 /// An index file is at most this long, in bytes.
@@ -99,6 +101,12 @@ pub(super) struct Part {
     missing: usize,
     /// Indexes of chunks, sorted by digest: the same content may lie in several places.
     by_digest: Vec<usize>,
+    /// The hash of the whole, over so many chunks from its start: it is made while chunks come, so that little is left at the end.
+    whole: Hasher,
+    hashed: usize,
+    /// The disk was told to write up to this byte.
+    begun: u64,
+    buffer: Vec<u8>,
 }
 
 impl Part {
@@ -127,8 +135,17 @@ impl Part {
         write_index(disk, index, chunks).map_err(|error| BlobError::disk(index, &error))?;
         let mut by_digest: Vec<usize> = (0..chunks.len()).collect();
         by_digest.sort_by_key(|index| chunks.get(*index).map(|chunk| chunk.digest));
-        let mut part =
-            Self { file, chunks: chunks.to_vec(), held: vec![false; chunks.len()], missing: chunks.len(), by_digest };
+        let mut part = Self {
+            file,
+            chunks: chunks.to_vec(),
+            held: vec![false; chunks.len()],
+            missing: chunks.len(),
+            by_digest,
+            whole: Hasher::new(),
+            hashed: 0,
+            begun: 0,
+            buffer: Vec::new(),
+        };
         if resumed {
             part.look_again().map_err(failed)?;
         }
@@ -139,11 +156,16 @@ impl Part {
     pub(super) fn look_again(&mut self) -> io::Result<usize> {
         self.held.fill(false);
         self.missing = self.held.len();
+        (self.whole, self.hashed) = (Hasher::new(), 0);
         let mut buffer = Vec::new();
         for index in 0..self.chunks.len() {
             let Some(chunk) = self.chunks.get(index).copied() else { break };
-            if read_chunk(&*self.file, chunk.offset, chunk.length, &mut buffer)? && Digest::of(&buffer) == chunk.digest
-            {
+            let read = match read_chunk(&*self.file, chunk.offset, chunk.length, &mut buffer) {
+                // Written again it may get a better place.
+                Err(error) if is_unreadable(&error) => false,
+                read => read?,
+            };
+            if read && Digest::of(&buffer) == chunk.digest {
                 self.mark(index);
             }
         }
@@ -157,6 +179,32 @@ impl Part {
             if !self.holds(index) {
                 self.file.write_at(bytes, chunk.offset)?;
                 self.mark(index);
+            }
+        }
+        // What cannot be read now is read at the end, or not.
+        let _ = self.hash_on();
+        Ok(())
+    }
+
+    /// The digest of the whole as the file has it; all chunks are there.
+    pub(super) fn digest(&mut self) -> io::Result<Digest> {
+        self.hash_on()?;
+        Ok(self.whole.clone().finish())
+    }
+
+    /// Hashes what is there up to the first chunk that is missing, and has it written to disk meanwhile.
+    fn hash_on(&mut self) -> io::Result<()> {
+        while self.held.get(self.hashed) == Some(&true) {
+            let Some(chunk) = self.chunks.get(self.hashed).copied() else { break };
+            if !read_chunk(&*self.file, chunk.offset, chunk.length, &mut self.buffer)? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.whole.update(&self.buffer);
+            self.hashed += 1;
+            let end = chunk.offset + u64::from(chunk.length);
+            if end - self.begun >= WRITTEN_AT_ONCE {
+                self.file.begin_writing(self.begun, end - self.begun);
+                self.begun = end;
             }
         }
         Ok(())
