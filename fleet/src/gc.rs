@@ -2,7 +2,7 @@
 //!
 //! What was ever published is known from the metadata in `repo/metadata/`, whose versions all stay there; each of its messages is looked
 //! for by its topic. With `sweep` the broker is also asked for everything that it retains, which finds what this folder knows nothing of
-//! (see docs/decisions/0006-publishing-and-collecting.md for what that can and cannot find).
+//! (see docs/decisions/0008-publishing-and-collecting.md for what that can and cannot find).
 //!
 //! Invariants: roots and the timestamp stay; so does what the current state, the one that the broker names, and `keep` published states
 //! before it refer to. Metadata goes first, then indexes, then chunks: an index in the broker says that its chunks are there.

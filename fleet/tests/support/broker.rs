@@ -49,7 +49,7 @@ impl Broker {
     }
 
     /// A command of the tool with this broker's address.
-    pub(crate) fn words<'w>(&self, words: &[&'w str]) -> Vec<String> {
+    pub(crate) fn words(&self, words: &[&str]) -> Vec<String> {
         let port = self.port.to_string();
         words.iter().copied().chain(["--host", "127.0.0.1", "--port", &port]).map(str::to_owned).collect()
     }
