@@ -10,6 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{BrokerLimits, MAX_CORRELATION, Message, Response};
 
+/// A payload that is shorter, in bytes, is copied, so that it does not hold a packet in memory that is long for other reasons.
+const SHORT: usize = 4096;
+
 /// What the client's side hands on.
 pub(super) enum Came {
     /// The broker took the connection.
@@ -55,7 +58,9 @@ fn message(publish: rumqttc::Publish) -> Option<Message> {
         let correlation = correlation.map(|data| Bytes::copy_from_slice(&data));
         Some(Response { topic: properties.response_topic?, correlation })
     });
-    Some(Message { topic, payload: publish.payload, retained: publish.retain, response })
+    let payload =
+        if publish.payload.len() < SHORT { Bytes::copy_from_slice(&publish.payload) } else { publish.payload };
+    Some(Message { topic, payload, retained: publish.retain, response })
 }
 
 #[cfg(test)]
