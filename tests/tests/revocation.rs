@@ -75,7 +75,7 @@ fn a_module_that_is_no_longer_released_stops_and_the_others_run_on() {
     agent.kill();
     let agent = device.start();
     agent.wait_for_line(PATIENCE, &["module runs", "kept"]);
-    assert!(!agent.lines().iter().any(|line| line.contains("module runs") && line.contains("gone")));
+    assert_eq!(agent.children().len(), 1, "one worker, for one module");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_deployment_that_is_taken_back_stops_its_modules() {
     agent.kill();
     agent = device.start();
     agent.wait_for_line(PATIENCE, &["the link is down"]);
-    assert_eq!(agent.children(), [], "not after a restart without a broker either");
+    assert!(agent.children().is_empty(), "not after a restart without a broker either");
 }
 
 #[test]
