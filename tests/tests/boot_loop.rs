@@ -17,11 +17,11 @@ use serde_json::json;
 /// So many starts with a deployment on probation; at the last one the device falls back.
 const STARTS: usize = 3;
 
-/// Rolls out the guest `tag`, which never gets through its probation.
-fn roll_out_endless(site: &Site, tag: u8) -> Digest {
+/// Rolls out the guest `tag`, which never gets through its probation; each `case` is another deployment.
+fn roll_out_endless(site: &Site, tag: u8, case: u64) -> Digest {
     let path = format!("modules/ticks/{}.wasm", char::from(tag));
     site.fleet.add_module(&ticks(tag), &path);
-    let endless = json!({ "frames": 1, "seconds": 3600 });
+    let endless = json!({ "frames": case + 1, "seconds": 3600 });
     site.fleet.roll_out(&deployment("line", [line_module(&path).set("/probation", endless)]), &site.broker)
 }
 
@@ -55,7 +55,7 @@ fn a_deployment_with_which_the_agent_dies_in_probation_is_given_up_at_the_third_
     let cases = proof::cases(2);
     for case in 0..cases {
         let tag = b'A' + u8::try_from(case % 26).unwrap();
-        let deadly = roll_out_endless(&site, tag);
+        let deadly = roll_out_endless(&site, tag, case);
         for _ in 1..STARTS {
             site.observer.wait_state(&device.id, deadly, DeploymentState::Probation);
             site.observer.wait_ticks(&device.id, "ticks", tag, 5);
@@ -83,7 +83,7 @@ fn a_deployment_with_which_the_agent_dies_in_probation_is_given_up_at_the_third_
 fn an_agent_that_dies_at_each_start_is_back_on_the_old_one_without_a_broker() {
     let mut site = Site::new();
     let (device, mut agent, _) = site.ticking("gw-1", 50.0);
-    let deadly = roll_out_endless(&site, b'd');
+    let deadly = roll_out_endless(&site, b'd', 0);
     site.observer.wait_state(&device.id, deadly, DeploymentState::Probation);
     site.broker.stop();
     let mut crashed = 0;

@@ -240,7 +240,7 @@ fn what_a_worker_says_beyond_its_rates_is_counted_by_cause() {
     device.lay_worker(&ready, &flood);
     let _agent = device.start();
     site.fleet.add_module(&ticks(b'f'), "modules/ticks/f.wasm");
-    let limits = json!({ "deadline_ms": 60_000, "emit_per_s": 5 });
+    let limits = json!({ "deadline_ms": 1000, "emit_per_s": 5 });
     let module = line_module("modules/ticks/f.wasm").set("/limits", limits).set("/input", json!([]));
     site.fleet.roll_out(&deployment("line", [module]), &site.broker);
     let report = site.observer.wait_report(&device.id, "an excess", |report| {
