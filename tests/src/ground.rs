@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     Device, PATIENCE, Publication, Seen, Site, Tick, deployment,
     guests::{padded, ticks},
-    line_module,
+    line_module, until,
 };
 
 /// Frames a second.
@@ -37,6 +37,8 @@ pub struct Ground {
     pub a: Version,
     /// What is published in a case.
     pub b: Version,
+    /// What was committed before A, and is kept until B is.
+    z: Version,
     state: PathBuf,
     template: PathBuf,
 }
@@ -91,7 +93,7 @@ impl Ground {
         copy(&state, &template);
         let b = stage(&site, b'b', &padded(padded(ticks(b'b'), COMMON, 1), NEW, 2));
         site.observer.publish_all(&Publication::of(&site.fleet));
-        Self { site, device, a, b, state, template }
+        Self { site, device, a, b, z, state, template }
     }
 
     /// The device's state directory.
@@ -167,11 +169,26 @@ impl Ground {
         held
     }
 
+    /// Whether what nothing refers to once B is committed is removed.
+    pub fn is_collected(&self) -> bool {
+        !self.z.blobs.keys().any(|blob| self.state.join(format!("blobs/{blob}")).exists())
+    }
+
+    /// Waits for [`Self::is_collected`].
+    pub fn wait_collected(&self) {
+        let collected = until(PATIENCE, || self.is_collected().then_some(()));
+        assert!(collected.is_some(), "the blobs of Z are kept, though nothing refers to them");
+    }
+
+    /// The file of a version's module, inside the state directory.
+    pub fn artifact_of(&self, version: &Version) -> PathBuf {
+        Path::new("blobs").join(version.artifact.to_string())
+    }
+
     /// The module of a version is on disk, and is what it says.
     pub fn assert_whole(&self, version: &Version) {
-        let artifact = version.artifact;
-        let content = fs::read(self.state.join(format!("blobs/{artifact}"))).unwrap();
-        assert_eq!(Digest::of(&content), artifact, "the module of {}", char::from(version.tag));
+        let content = fs::read(self.state.join(self.artifact_of(version))).unwrap();
+        assert_eq!(Digest::of(&content), version.artifact, "the module of {}", char::from(version.tag));
     }
 
     /// Of the messages that the broker sent since the device connected last, those with blobs or chunks.

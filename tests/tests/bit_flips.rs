@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sanderling_protocol::digest::Digest;
+use sanderling_protocol::{digest::Digest, reported::Reported};
 use sanderling_tests::{Ground, lanes::go_through, proof, unix_nanos};
 
 /// Cases of the short form.
@@ -27,7 +27,7 @@ const BLOCK: usize = 512;
 enum Damage {
     /// A bit is another.
     Flip { at: usize, bit: u32 },
-    /// A block is nothing but ones, as erased flash reads.
+    /// The block here is nothing but ones, as erased flash reads.
     Erase { at: usize },
     /// It ends here.
     Cut { at: usize },
@@ -76,7 +76,7 @@ fn a_damaged_file_is_refused_or_rebuilt_and_the_device_runs_what_it_should() {
         );
     }
     let note = format!("{} files of {} kinds", files.len(), counts.len());
-    proof::found("bit-flips", cases.len() as u64, failed.len() as u64, &note);
+    proof::found("bit-flips-agent", cases.len() as u64, failed.len() as u64, &note);
     assert_eq!(failed, Vec::<String>::new());
 }
 
@@ -92,7 +92,7 @@ impl Case {
             0 => Damage::Remove,
             1 => Damage::Append { bytes: 1 + random.below(5000) },
             2 | 3 => Damage::Cut { at },
-            4 | 5 => Damage::Erase { at: at / BLOCK * BLOCK },
+            4 | 5 => Damage::Erase { at },
             _ => Damage::Flip { at, bit: u32::try_from(random.below(8)).unwrap() },
         };
         Self { file: file.clone(), damage }
@@ -102,10 +102,19 @@ impl Case {
 impl Damage {
     fn apply(self, file: &Path) {
         let mut bytes = fs::read(file).unwrap();
+        // A database is not as long in every lane.
+        let length = bytes.len().max(1);
+        let place = |at: usize| at % length;
         match self {
-            Self::Flip { at, bit } => bytes[at] ^= 1 << bit,
-            Self::Erase { at } => bytes.iter_mut().skip(at).take(BLOCK).for_each(|byte| *byte = 0xff),
-            Self::Cut { at } => bytes.truncate(at),
+            Self::Flip { at, bit } => {
+                let at = place(at);
+                bytes[at] ^= 1 << bit;
+            }
+            Self::Erase { at } => {
+                let from = place(at) / BLOCK * BLOCK;
+                bytes.iter_mut().skip(from).take(BLOCK).for_each(|byte| *byte = 0xff);
+            }
+            Self::Cut { at } => bytes.truncate(place(at)),
             Self::Append { bytes: more } => bytes.extend(std::iter::repeat_n(0xa5, more)),
             Self::Remove => return fs::remove_file(file).unwrap(),
         }
@@ -135,6 +144,15 @@ fn damage(ground: &Ground, case: &Case) -> Found {
         name.to_string_lossy().starts_with("state.redb.damaged")
     });
     ground.assert_whole(&ground.a);
+    if aside {
+        let told = |report: &Reported| report.storage.damaged.databases > 0;
+        observer.wait_report(&ground.device.id, "a damaged database that is counted", told);
+    }
+    if case.file == ground.artifact_of(&ground.a) && !matches!(case.damage, Damage::Remove) {
+        observer.wait_report(&ground.device.id, "a damaged blob that is counted", |report| {
+            report.storage.damaged.blobs > 0
+        });
+    }
     let pulled = !ground.pulled().chunks.is_empty();
     ground.publish(&ground.b);
     ground.wait_runs(&ground.b, mark, started, TICKS);

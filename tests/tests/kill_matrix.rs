@@ -60,6 +60,7 @@ fn points(ground: &Ground) -> Vec<Point> {
     agent.arm(Plan::Count);
     ground.publish(&ground.b);
     ground.wait_runs(&ground.b, mark, started, AFTER);
+    ground.wait_collected();
     let points = agent.points();
     agent.kill();
     let kinds: BTreeSet<String> = points.iter().map(Point::kind).collect();
@@ -96,7 +97,7 @@ fn cut(ground: &Ground, case: &Case) -> Cut {
     agent.arm(Plan::Kill { at: case.at.clone(), after: case.after });
     ground.publish(&ground.b);
     let committed = || observer.wait_for("", PATIENCE, |seen| Some(ground.is_committed(&ground.b, seen.after(mark))));
-    let over = until(PATIENCE, || agent.ended().map(|_| true).or_else(|| committed().then_some(false)));
+    let over = until(PATIENCE, || (agent.ended().is_some() || committed() && ground.is_collected()).then_some(()));
     assert!(over.is_some(), "neither killed nor committed");
     let struck = agent.kill().pop();
     let held = ground.held();

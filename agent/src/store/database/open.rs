@@ -151,17 +151,22 @@ fn failed(error: &io::Error) -> Refusal {
 pub(super) fn begins(disk: &dyn Disk, path: &Path) -> bool {
     let boot = disk.boot();
     let tries = tries(disk, path, &boot);
-    // Where it cannot be written nothing can be counted; the disk's other refusals are reported.
-    let _ = disk.open(&beside(path, TRIES), Access::Replace).and_then(|file| {
+    let counted = disk.open(&beside(path, TRIES), Access::Replace).and_then(|file| {
         let line = format!("{} {boot}", tries.saturating_add(1));
         file.write_at(sealed(&line).as_bytes(), 0)
     });
+    // Where it cannot be written nothing can be counted; whether the database can be opened shows next.
+    if let Err(error) = counted {
+        tracing::warn!(%error, "an opening of the database could not be counted; check the state directory's disk");
+    }
     tries >= MOST_TRIES
 }
 
 /// The opening came to an end, whichever.
 pub(super) fn ends(disk: &dyn Disk, path: &Path) {
-    let _ = disk.remove(&beside(path, TRIES));
+    if let Err(error) = disk.remove(&beside(path, TRIES)) {
+        tracing::warn!(%error, "the count of openings of the database stays; check the state directory's disk");
+    }
 }
 
 fn tries(disk: &dyn Disk, path: &Path, boot: &str) -> u32 {
