@@ -261,7 +261,9 @@ fn chunks_that_the_disk_loses_before_the_end_are_pulled_again_and_not_blamed_on_
     let chunks = content(1, 4);
     let (digest, length, list) = describe(&chunks);
     blobs.begin(&digest, length, &list).unwrap();
-    (1..4).for_each(|index| drop(blobs.put_chunk(&digest, index, &chunks[index]).unwrap()));
+    for (index, chunk) in chunks.iter().enumerate().skip(1) {
+        blobs.put_chunk(&digest, index, chunk).unwrap();
+    }
     disk.damage(&blobs.path(&digest, ".part"), |bytes| bytes[2500] ^= 1).unwrap();
     blobs.put_chunk(&digest, 0, &chunks[0]).unwrap();
     assert_eq!(blobs.finish(&digest), Err(BlobError::Missing { digest, missing: 1 }));
@@ -340,5 +342,23 @@ fn a_full_disk_gives_back_what_was_taken_in_vain() {
     disk.fail_after(2, Fault::NoSpace, false);
     assert!(matches!(blobs.begin(&digest, length, &list), Err(BlobError::Disk { .. })));
     assert_eq!(blobs.usage().unwrap().used, 0);
+    assert_eq!(pull(&mut blobs, &chunks).1, 4);
+}
+
+#[test]
+fn what_the_disk_cannot_read_any_more_is_pulled_again() {
+    let disk = SimDisk::new(1);
+    let mut blobs = on(&disk);
+    let chunks = content(1, 4);
+    let (digest, length, list) = filled(&mut blobs, &chunks);
+    drop(blobs);
+    let mut blobs = on(&disk);
+    disk.spoil(&blobs.path(&digest, ".part"), 1200..1300).unwrap();
+    assert_eq!(blobs.begin(&digest, length, &list).unwrap(), [1]);
+    blobs.put_chunk(&digest, 1, &chunks[1]).unwrap();
+    blobs.finish(&digest).unwrap();
+    assert_eq!(read(&mut blobs, &digest), chunks.concat());
+    disk.spoil(&blobs.path(&digest, ""), 3000..3001).unwrap();
+    assert_eq!(blobs.open(&digest).unwrap_err(), BlobError::Damaged(digest));
     assert_eq!(pull(&mut blobs, &chunks).1, 4);
 }

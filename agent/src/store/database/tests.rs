@@ -231,3 +231,15 @@ fn openings_that_never_end_count_as_damage_but_power_cuts_do_not() {
     drop(database);
     assert_eq!(on(&disk).unwrap().damaged(), 1, "this opening came to an end");
 }
+
+#[test]
+fn a_database_that_cannot_be_read_any_more_is_set_aside() {
+    let disk = SimDisk::new(1);
+    RedbStore::new(on(&disk).unwrap()).apply(put(1)).unwrap();
+    disk.spoil(&file(), 0..512).unwrap();
+    let database = on(&disk).unwrap();
+    assert_eq!(database.damaged(), 1);
+    let store = RedbStore::new(database);
+    store.apply(put(2)).unwrap();
+    assert_eq!(x(&store), Some(2));
+}

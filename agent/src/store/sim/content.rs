@@ -1,6 +1,6 @@
 //! One file's bytes on the simulated disk: what is on the medium, what the system holds, and what it has yet to write.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::Dice;
 
@@ -19,6 +19,8 @@ pub(super) struct Content {
     dirty: BTreeMap<usize, Vec<Sector>>,
     /// Lengths since the last sync.
     lengths: Vec<usize>,
+    /// What cannot be read.
+    spoilt: Range<usize>,
 }
 
 impl Content {
@@ -31,6 +33,9 @@ impl Content {
             return;
         }
         let end = at.saturating_add(bytes.len());
+        if self.is_spoilt(at, bytes.len()) {
+            self.spoilt = 0..0;
+        }
         if end > self.cache.len() {
             self.cache.resize(end, 0);
             self.lengths.push(end);
@@ -108,6 +113,15 @@ impl Content {
         self.sync();
         change(&mut self.medium);
         self.cache.clone_from(&self.medium);
+    }
+
+    pub(super) fn spoil(&mut self, range: Range<usize>) {
+        self.spoilt = range;
+    }
+
+    /// Whether some of these bytes cannot be read.
+    pub(super) fn is_spoilt(&self, at: usize, length: usize) -> bool {
+        at < self.spoilt.end && self.spoilt.start < at.saturating_add(length)
     }
 
     fn note(&mut self, sector: usize) {
