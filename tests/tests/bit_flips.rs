@@ -86,7 +86,7 @@ impl Case {
         let mut random = Random(number);
         let turn = usize::try_from(number / 2).unwrap() % files.len();
         let database = files.iter().find(|(file, _)| kind(file) == "state.redb");
-        let (file, length) = if number % 2 == 0 { database.unwrap() } else { &files[turn] };
+        let (file, length) = if number.is_multiple_of(2) { database.unwrap() } else { &files[turn] };
         let at = random.below(*length);
         let damage = match random.below(10) {
             0 => Damage::Remove,

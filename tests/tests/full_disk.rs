@@ -109,7 +109,9 @@ fn choose(points: &[Point], count: usize) -> Vec<Case> {
         (0..rest).map(|n| At::Disk(1 + n % all)).collect()
     };
     let rounds = of_kinds.into_iter().chain(others).enumerate();
-    rounds.map(|(n, at)| Case { at, errno: ERRORS[(n + n / all) % 3], held: (n / 3 + n / all) % 2 == 0 }).collect()
+    rounds
+        .map(|(n, at)| Case { at, errno: ERRORS[(n + n / all) % 3], held: (n / 3 + n / all).is_multiple_of(2) })
+        .collect()
 }
 
 impl Case {
