@@ -230,10 +230,10 @@ impl Life<'_> {
         if !self.instance.spec.module.grants.iter().any(granted) {
             return Err(format!("a record on channel {:?}, which is not granted", exit::clip(channel, 64)));
         }
-        if !self.records.take(now) {
-            self.instance.tally.borrow_mut().excess.records += 1;
-        } else {
+        if self.records.take(now) {
             self.instance.ports.records.borrow_mut().record(self.instance.name(), channel, seq, payload);
+        } else {
+            self.instance.tally.borrow_mut().excess.records += 1;
         }
         Ok(())
     }
@@ -241,15 +241,15 @@ impl Life<'_> {
     fn log(&mut self, level: u8, text: &str, now: Duration) {
         if !self.lines.take(now) {
             self.instance.tally.borrow_mut().excess.log_lines += 1;
-        } else {
-            let refused = self.lines.refused();
-            let mut records = self.instance.ports.records.borrow_mut();
-            if refused > 0 {
-                records.log(self.instance.name(), 1, &format!("{refused} lines were left out: too many a second"));
-            }
-            let line = exit::clip(text, sanderling_protocol::worker::MAX_LOG_LINE);
-            records.log(self.instance.name(), level, &line);
+            return;
         }
+        let refused = self.lines.refused();
+        let mut records = self.instance.ports.records.borrow_mut();
+        if refused > 0 {
+            records.log(self.instance.name(), 1, &format!("{refused} lines were left out: too many a second"));
+        }
+        let line = exit::clip(text, sanderling_protocol::worker::MAX_LOG_LINE);
+        records.log(self.instance.name(), level, &line);
     }
 
     fn denied(&self, function: &str) {
