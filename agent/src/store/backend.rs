@@ -140,7 +140,7 @@ impl Overlay {
     }
 
     /// A piece as the file has it; zero past its end.
-    fn from_file(&self, number: u64) -> io::Result<Vec<u8>> {
+    fn piece_of_file(&self, number: u64) -> io::Result<Vec<u8>> {
         let mut piece = vec![0; usize::try_from(PIECE).unwrap_or(0)];
         let (mut read, start) = (0, number.saturating_mul(PIECE));
         while let Some(rest) = piece.get_mut(read..).filter(|rest| !rest.is_empty()) {
@@ -179,7 +179,7 @@ impl StorageBackend for Overlay {
             let piece = match changes.pieces.get(&number) {
                 Some(piece) => piece,
                 None => {
-                    from_file = self.from_file(number)?;
+                    from_file = self.piece_of_file(number)?;
                     &from_file
                 }
             };
@@ -213,7 +213,7 @@ impl StorageBackend for Overlay {
                 if changes.pieces.len() as u64 * PIECE >= MOST_CHANGED {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
-                changes.pieces.insert(number, self.from_file(number)?);
+                changes.pieces.insert(number, self.piece_of_file(number)?);
             }
             if let Some(place) = changes.pieces.get_mut(&number).and_then(|piece| piece.get_mut(range)) {
                 place.copy_from_slice(bytes);

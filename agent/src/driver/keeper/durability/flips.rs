@@ -1,7 +1,7 @@
 //! Bits flip in what is stored, files are cut, grow, vanish or become folders: the agent starts, says what was lost, and runs.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -45,7 +45,7 @@ fn database() -> PathBuf {
 }
 
 /// Does damage to one file; says what.
-fn damage(device: &Device, path: &PathBuf, dice: &mut Dice) -> String {
+fn damage(device: &Device, path: &Path, dice: &mut Dice) -> String {
     let length = device.disk.peek(path).unwrap().len();
     let how = dice.below(20);
     if how == 0 {
