@@ -37,7 +37,8 @@ fn keys(of: usize) -> RoleKeys {
 }
 
 /// The messages of a blob, made once: compressing takes its time.
-static BLOBS: Mutex<BTreeMap<Digest, Vec<(Published, Vec<u8>)>>> = Mutex::new(BTreeMap::new());
+static BLOBS: Mutex<BTreeMap<Digest, Messages>> = Mutex::new(BTreeMap::new());
+type Messages = Vec<(Published, Vec<u8>)>;
 
 /// What an operator publishes.
 #[derive(Clone)]
