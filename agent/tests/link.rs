@@ -417,9 +417,10 @@ async fn each_way_to_fail_has_its_own_error() {
 #[tokio::test]
 async fn a_mosquitto_on_which_nothing_can_work_is_reported_with_cause_and_cure() {
     let pki = Pki::new();
-    for (says, words) in
-        [("retain_available false", ["retain", "`retain_available true`"]), ("max_qos 0", ["qos not supported", "`max_qos 1`"])]
-    {
+    for (says, words) in [
+        ("retain_available false", ["retain", "`retain_available true`"]),
+        ("max_qos 0", ["qos not supported", "`max_qos 1`"]),
+    ] {
         let broker = Mosquitto::that(&pki, says);
         let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
         let error = device.down().await;

@@ -135,8 +135,9 @@ fn a_releases_key_that_was_rotated_away_releases_nothing_more() {
     assert_eq!((deployment.digest, deployment.state), (first, DeploymentState::Active));
     site.observer.wait_ticks(&device.id, "ticks", b'a', 10);
 
-    // Who holds the new key goes on: past the versions that the thief used up.
-    site.roll_out_ticks(b'b');
+    // Who holds the new key goes on: past the versions that the thief used up, so signing once more than publishing.
+    site.fleet.add_module(&ticks(b'b'), "modules/ticks/b.wasm");
+    site.fleet.sign();
     let honest = site.roll_out_ticks(b'c');
     site.observer.wait_active(&device.id, honest);
     site.observer.wait_ticks(&device.id, "ticks", b'c', 3);

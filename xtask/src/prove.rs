@@ -70,6 +70,14 @@ const PROOFS: &[Proof] = &[
         cases: 20_000,
     },
     Proof {
+        name: "delta",
+        what: "version B of a 1 MB set of models with a changed layer pulls at most 35 % of the bytes of a full pull",
+        package: "sanderling",
+        program: &["--test", "delta"],
+        test: "a_changed_layer_pulls_a_third_of_the_set_at_most",
+        cases: 5,
+    },
+    Proof {
         name: "kill-matrix",
         what: "the real agent gets kill -9 at each system call of an update that writes, syncs, renames, unlinks or sends: a version runs, the update ends, nothing that was there is pulled again",
         package: "sanderling-tests",

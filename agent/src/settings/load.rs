@@ -268,7 +268,8 @@ fn check_broker(raw: RawBroker, origin: &Origin) -> Result<BrokerSettings, Setti
 }
 
 fn check_workloads(raw: &RawWorkloads, origin: &Origin) -> Result<WorkloadSettings, SettingsError> {
-    let within = |key: &str, value: u64, most: u64, unit: &str| origin.range(&["workloads", key], value, 1..=most, unit);
+    let within =
+        |key: &str, value: u64, most: u64, unit: &str| origin.range(&["workloads", key], value, 1..=most, unit);
     let memory_mib = raw.memory_mib.map(|mib| within("memory_mib", mib, 1 << 20, " MiB")).transpose()?;
     let load_s = within("load_s", raw.load_s.unwrap_or(60), 3600, " s")?;
     Ok(WorkloadSettings { memory_bytes: memory_mib.map(|mib| mib << 20), load: Duration::from_secs(load_s) })

@@ -79,7 +79,8 @@ mod tests {
 
     /// Enough of code to be seen.
     fn work() {
-        let lines: Vec<String> = (0..100).map(|at| format!("{:?} {:e}", std::thread::current(), f64::from(at))).collect();
+        let lines: Vec<String> =
+            (0..100).map(|at| format!("{:?} {:e}", std::thread::current(), f64::from(at))).collect();
         std::hint::black_box(lines);
     }
 

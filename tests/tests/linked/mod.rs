@@ -75,14 +75,6 @@ impl Ground {
         })
     }
 
-    /// The numbers that came on `data/x` at the broker so far.
-    pub(crate) fn arrived(&self) -> BTreeSet<u64> {
-        self.site.observer.wait_for("what came", PATIENCE, |seen| {
-            let numbers = seen.of(&self.device.id, "data/m/x");
-            Some(numbers.filter_map(|message| std::str::from_utf8(&message.payload).ok()?.parse().ok()).collect())
-        })
-    }
-
     /// Waits until all of `0..count` came.
     pub(crate) fn wait_arrived(&self, count: u64) {
         self.site.observer.wait_for("every number", PATIENCE, |seen| {
@@ -231,7 +223,7 @@ impl Drop for Linked {
     fn drop(&mut self) {
         self.link.close();
         // What still comes is taken, so that the link can end.
-        while !matches!(self.events.recv_timeout(Duration::from_secs(5)), Err(_)) {}
+        while self.events.recv_timeout(Duration::from_secs(5)).is_ok() {}
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             if !std::thread::panicking() {
