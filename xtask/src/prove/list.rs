@@ -1,50 +1,27 @@
-//! `cargo xtask prove`: the long forms of the proofs, counted and timed, as a table.
-
-use std::{
-    fmt::Write as _,
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
-    time::Duration,
-};
-
-use anyhow::{Context, Result, bail};
-
-use crate::{
-    build,
-    clock::timed,
-    process::{cargo, step, target_dir},
-    setup,
-};
-
-/// By which the long form is asked for; `sanderling_tests::proof` reads it.
-const CASES: &str = "SANDERLING_PROOF_CASES";
-
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Only proofs whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
-    /// How many cases each, instead of its long form.
-    #[arg(long)]
-    cases: Option<u64>,
-    /// Print one JSON object a proof.
-    #[arg(long)]
-    json: bool,
-}
+//! The proofs: which test counts what, and how many cases make its long form.
 
 /// A proof: a test that counts cases, and how many make its long form.
-struct Proof {
-    name: &'static str,
-    what: &'static str,
-    package: &'static str,
+pub(super) struct Proof {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) package: &'static str,
     /// Arguments of `cargo test` that select its program.
-    program: &'static [&'static str],
+    pub(super) program: &'static [&'static str],
     /// The test's whole name.
-    test: &'static str,
-    cases: u64,
+    pub(super) test: &'static str,
+    pub(super) cases: u64,
 }
 
-const PROOFS: &[Proof] = &[
+/// In the order of the README's section on reliability.
+pub(super) const PROOFS: &[Proof] = &[
+    Proof {
+        name: "sync-model",
+        what: "random histories of the update machine: events, losses, reboots, clocks, false chunks, faults, new versions: what is committed runs or is being started, nothing unsigned is staged, versions never fall, it ends with what is wanted",
+        package: "sanderling-agent",
+        program: &["--lib"],
+        test: "sync::tests::model::every_history_keeps_the_invariants_and_ends_with_what_is_wanted",
+        cases: 5_000,
+    },
     Proof {
         name: "power-cut",
         what: "the power goes at any change of a simulated disk that loses, tears and reorders what was not synced: every transition is old or new, blobs are whole, stored records are there",
@@ -190,111 +167,3 @@ const PROOFS: &[Proof] = &[
         cases: 100_000,
     },
 ];
-
-/// What a proof found.
-#[derive(Debug, PartialEq, Eq)]
-struct Found {
-    cases: u64,
-    failures: u64,
-    note: String,
-}
-
-/// Runs the proofs one after another, the whole machine to each, and prints a table.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::for_testing()?;
-    let built = build::all(build::Profile::Dev)?;
-    let wanted = |proof: &&Proof| arguments.only.as_ref().is_none_or(|only| proof.name.contains(only));
-    let mut table = String::from("| proof | what | cases | failures | seconds | |\n|---|---|---|---|---|---|\n");
-    let mut failed = Vec::new();
-    for proof in PROOFS.iter().filter(wanted) {
-        let cases = arguments.cases.unwrap_or(proof.cases);
-        step(&format!("{}: {cases} cases", proof.name));
-        let (found, seconds) = timed(|| prove(proof, cases, &built));
-        let found = found?;
-        if found.failures > 0 {
-            failed.push(proof.name);
-        }
-        if arguments.json {
-            println!("{}", json(proof, &found, seconds));
-        }
-        row(&mut table, proof, &found, seconds);
-    }
-    if !arguments.json {
-        print!("{table}");
-    }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    Ok(())
-}
-
-/// Runs one proof to its end.
-fn prove(proof: &Proof, cases: u64, built: &build::Built) -> Result<Found> {
-    let mut command = cargo();
-    command.args(["test", "--quiet", "--all-features", "-p", proof.package]).args(proof.program);
-    command.args(["--", "--exact", "--nocapture", "--include-ignored", proof.test]);
-    command.env(CASES, cases.to_string());
-    command.env("SANDERLING_GUESTS", &built.guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
-    command.env("SANDERLING_PYTHON", setup::python());
-    let (found, passed) = watch(&mut command).with_context(|| format!("the proof {}", proof.name))?;
-    Ok(match found {
-        Some(found) if passed => found,
-        Some(found) => Found { failures: found.failures.max(1), ..found },
-        None if passed => bail!("the proof {} ran no test: {} is not in {}", proof.name, proof.test, proof.package),
-        None => Found { cases, failures: 1, note: "ended before its count; its output stands above".into() },
-    })
-}
-
-/// Passes on what the command prints and picks the proof's line out of it.
-fn watch(command: &mut Command) -> Result<(Option<Found>, bool)> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("could not start cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output")?;
-    let mut found = None;
-    for line in BufReader::new(output).lines() {
-        let line = line.context("could not read what cargo test prints")?;
-        eprintln!("{line}");
-        found = read(&line).or(found);
-    }
-    Ok((found, child.wait().context("cargo test did not end")?.success()))
-}
-
-/// Reads `proof: <name> | <n> cases | <n> failures | <note>`, which may stand behind what the test runner printed.
-fn read(line: &str) -> Option<Found> {
-    let (_, rest) = line.split_once("proof: ")?;
-    let mut fields = rest.splitn(4, " | ");
-    let _name = fields.next()?;
-    let cases = fields.next()?.strip_suffix(" cases")?.parse().ok()?;
-    let failures = fields.next()?.strip_suffix(" failures")?.parse().ok()?;
-    Some(Found { cases, failures, note: fields.next().unwrap_or_default().trim().to_owned() })
-}
-
-fn row(table: &mut String, proof: &Proof, found: &Found, seconds: Duration) {
-    let Found { cases, failures, note } = found;
-    let _ =
-        writeln!(table, "| {} | {} | {cases} | {failures} | {} | {note} |", proof.name, proof.what, seconds.as_secs());
-}
-
-fn json(proof: &Proof, found: &Found, seconds: Duration) -> String {
-    serde_json::json!({
-        "proof": proof.name,
-        "what": proof.what,
-        "cases": found.cases,
-        "failures": found.failures,
-        "seconds": seconds.as_secs_f64(),
-        "note": found.note,
-    })
-    .to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_line_of_a_proof() {
-        let found = read("test cuts ... proof: power-cut | 10000 cases | 2 failures | seeds 7 and 9");
-        assert_eq!(found, Some(Found { cases: 10_000, failures: 2, note: "seeds 7 and 9".into() }));
-        assert_eq!(read("proof: power-cut"), None);
-        assert_eq!(read("test result: ok. 3 passed; 0 failed"), None);
-    }
-}
