@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 /// So many frames a second.
 const RATE: f64 = 200.0;
 /// A guest that counts this far takes longer for a frame than frames take to come.
-const SLOW: u32 = 1_000_000;
+const SLOW: u32 = 4_000_000;
 
 /// A module on the sensor `clock` with this policy.
 fn on_clock(name: &str, path: &str, policy: Value) -> Module {
