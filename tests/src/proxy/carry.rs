@@ -122,8 +122,10 @@ async fn read(
     let mut bytes = Vec::new();
     let mut buffer = vec![0; READ];
     loop {
+        let read = from.read(&mut buffer).await;
+        // Also what was awaited when the silence began, the end of the connection included: a dead peer does not hang up.
         faults.wait_for(|faults| !faults.silent).await?;
-        let length = from.read(&mut buffer).await?;
+        let length = read?;
         if length == 0 {
             return Ok(());
         }
