@@ -44,6 +44,8 @@ struct Blob {
     length: u64,
     state: State,
     failures: u32,
+    /// The index that it is filled by, as a digest of its message.
+    index: Option<Digest>,
 }
 
 #[derive(Debug)]
@@ -140,7 +142,7 @@ impl Pull {
                 needed = needed.saturating_add(length);
                 self.want_index(digest, length);
             }
-            self.blobs.insert(digest, Blob { length, state, failures: 0 });
+            self.blobs.insert(digest, Blob { length, state, failures: 0, index: None });
         }
         Ok(needed.saturating_sub(taken))
     }
@@ -166,6 +168,10 @@ impl Pull {
     }
 
     pub(super) fn link_up(&mut self, capacity: Capacity, turn: &mut Turn<'_>) {
+        let filling = self.blobs.iter().filter(|(_, blob)| matches!(blob.state, State::Filling { .. }));
+        for (digest, length) in filling.map(|(digest, blob)| (*digest, blob.length)).collect::<Vec<_>>() {
+            self.want_index(digest, length);
+        }
         self.fetch.link_up(capacity.messages, turn.now.ms);
         if usize::try_from(capacity.packet).unwrap_or(usize::MAX) < LONGEST_PACKET {
             let why = format!(
@@ -224,7 +230,7 @@ impl Pull {
     /// An index came.
     pub(super) fn index(&mut self, digest: Digest, message: &[u8], turn: &mut Turn<'_>) -> Result<(), SyncError> {
         let what = Published::Index(digest);
-        let awaited = self.blobs.get_mut(&digest).filter(|blob| matches!(blob.state, State::Index));
+        let awaited = self.blobs.get(&digest).filter(|blob| matches!(blob.state, State::Index | State::Filling { .. }));
         let Some(blob) = awaited.filter(|_| self.fetch.arrived(&what, turn.now.ms)) else {
             return Err(SyncError::NotAwaited { what: name(&what) });
         };
@@ -232,9 +238,7 @@ impl Pull {
             Ok(index) => {
                 self.fetch.done(&what);
                 turn.refusals.came(&name(&what));
-                let index = Arc::new(index);
-                blob.state = State::Beginning(index.clone());
-                turn.effect(Effect::Begin { digest, index });
+                self.begin(digest, index, Digest::of(message), turn);
             }
             Err(cause) => {
                 self.fetch.again(&what, turn.now.ms, turn.chance);
@@ -242,6 +246,19 @@ impl Pull {
             }
         }
         Ok(())
+    }
+
+    /// Begins a blob by this index, unless it is being filled by just that one.
+    fn begin(&mut self, digest: Digest, index: BlobIndex, named: Digest, turn: &mut Turn<'_>) {
+        let Some(blob) = self.blobs.get_mut(&digest) else { return };
+        if matches!(blob.state, State::Filling { .. }) && blob.index == Some(named) {
+            return;
+        }
+        let index = Arc::new(index);
+        blob.index = Some(named);
+        blob.state = State::Beginning(index.clone());
+        self.let_go(digest);
+        turn.effect(Effect::Begin { digest, index });
     }
 
     /// The store has begun a blob: these chunks of its index are missing.
@@ -385,6 +402,7 @@ impl Pull {
         let Some(blob) = self.blobs.get_mut(&digest) else { return };
         if matches!(blob.state, State::Filling { chunks: 0, .. }) {
             blob.state = State::Finishing;
+            self.fetch.forget(&Published::Index(digest));
             turn.effect(Effect::Finish { digest });
         }
     }

@@ -231,6 +231,8 @@ impl Trust {
                 };
                 let what = Published::Metadata { version, role: spec.role };
                 self.fetch.want(what.clone(), spec.max_length);
+                // 5.4.5, 5.5.7: "Persist timestamp metadata", "Persist snapshot metadata": floors hold through a power cut here.
+                self.keep(refresh.trusted().clone(), turn);
                 self.phase = Phase::Following(refresh, what);
                 false
             }

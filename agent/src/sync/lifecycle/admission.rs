@@ -60,8 +60,12 @@ impl Lifecycle {
         self.look_again_later(what, why, env.turn);
     }
 
-    /// Lets go of the deployment before the committed one, if blobs get free by that.
+    /// Lets go of what an earlier run left behind, or of the deployment before the committed one, if blobs get free by that.
     fn give_room(&mut self, turn: &mut Turn<'_>) -> bool {
+        if !self.swept {
+            self.collect(turn);
+            return true;
+        }
         let before = self.needed();
         let previous = self.slots.previous.take();
         if self.needed().len() == before.len() {

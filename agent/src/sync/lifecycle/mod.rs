@@ -187,7 +187,11 @@ impl Lifecycle {
 
     fn fetch(&mut self, plan: Arc<Plan>, turn: &mut Turn<'_>) {
         self.next = Some(Next::Fetching(plan));
-        self.collect(turn);
+        // With no record of what was committed, what lies on the disk may be most of what is wanted: it is kept until there is a
+        // commit, or no room.
+        if self.swept || self.slots.committed.is_some() {
+            self.collect(turn);
+        }
     }
 
     /// Wants the blobs that are needed now, and no others.
@@ -308,13 +312,14 @@ impl Lifecycle {
     }
 
     /// Has everything removed that nothing needs any more.
-    fn collect(&self, turn: &mut Turn<'_>) {
+    fn collect(&mut self, turn: &mut Turn<'_>) {
+        self.swept = true;
         turn.effect(Effect::Collect { keep: self.needed() });
     }
 
     /// Collects what earlier runs left behind, once it is known what is needed.
     fn sweep(&mut self, env: &mut Env<'_, '_>) {
-        if !std::mem::replace(&mut self.swept, true) {
+        if !self.swept {
             self.collect(env.turn);
         }
     }

@@ -33,6 +33,13 @@ impl Pull {
         blob.failures = blob.failures.saturating_add(1);
         let wait = self.backoff.wait_ms(blob.failures, turn.chance);
         blob.state = State::Failed { again_at: turn.now.ms.saturating_add(wait) };
+        self.fetch.forget(&Published::Index(digest));
+        self.let_go(digest);
+        turn.refuse(name(&Published::Index(digest)), Some(digest), why);
+    }
+
+    /// Asks for the chunks of a blob no more, but for those that are being written or that another blob wants.
+    pub(super) fn let_go(&mut self, digest: Digest) {
         self.chunks.retain(|chunk, wanted| {
             wanted.places.retain(|(blob, _)| *blob != digest || wanted.writing > 0);
             let needed = !wanted.places.is_empty();
@@ -41,6 +48,5 @@ impl Pull {
             }
             needed
         });
-        turn.refuse(name(&Published::Index(digest)), Some(digest), why);
     }
 }

@@ -1,5 +1,7 @@
 //! What is trusted, and what is refused.
 
+use std::collections::BTreeSet;
+
 use sanderling_protocol::{
     blob,
     digest::Digest,
@@ -101,6 +103,22 @@ fn refuses_a_timestamp_that_is_older_than_the_trusted_one() {
 }
 
 #[test]
+fn a_power_cut_within_a_refresh_keeps_the_floor_that_it_reached() {
+    let mut repository = repository();
+    let old = repository.retained[&Published::Timestamp].clone();
+    repository.publish();
+    let mut device = Device::new(&repository);
+    device.broker.remove(&meta(2, "snapshot"));
+    device.up();
+    assert_eq!(device.runs(), None, "the refresh waits for the snapshot");
+    let mut device = device.reboot(&repository);
+    device.broker.insert(Published::Timestamp, old);
+    device.up();
+    assert!(device.refusals().iter().any(|(_, why)| why.contains("older")), "{:?}", device.refusals());
+    assert_eq!(device.runs(), None, "nothing follows from a timestamp that is older than one that was seen");
+}
+
+#[test]
 fn expired_metadata_is_not_newly_accepted_and_what_runs_goes_on() {
     let repository = repository();
     let mut device = Device::new(&repository);
@@ -175,6 +193,40 @@ fn an_index_that_lies_costs_a_download_and_is_replaced() {
     device.broker.insert(what, truth);
     device.pass(60_000);
     assert_eq!(device.runs(), Some("line"));
+}
+
+#[test]
+fn another_broker_is_asked_at_once_for_the_index_that_an_earlier_one_lied_about() {
+    let mut repository = repository();
+    let honest = Digest::of(&content(1, 200_000));
+    let what = Published::Index(honest);
+    // Right in length, of chunks that nobody has.
+    let (lie, _) = blob::cut(&content(9, 200_000)).unwrap();
+    let truth = repository.retained.insert(what.clone(), lie.encode()).unwrap();
+    let mut device = Device::new(&repository);
+    device.up();
+    assert_eq!(device.runs(), None);
+    device.down();
+    device.broker.insert(what, truth);
+    device.up();
+    assert_eq!(device.runs(), Some("line"), "no wait is over yet: {:?}", device.refusals());
+    assert_eq!(device.errors, []);
+}
+
+#[test]
+fn an_index_that_is_the_same_on_the_next_connection_costs_no_chunk_again() {
+    let repository = repository();
+    let mut device = Device::new(&repository);
+    let (index, _) = blob::cut(&content(1, 200_000)).unwrap();
+    let last = Published::Chunk(index.chunks().last().unwrap().digest);
+    let missing = device.broker.remove(&last).unwrap();
+    device.up();
+    device.down();
+    device.broker.insert(last, missing);
+    device.up();
+    assert_eq!(device.runs(), Some("line"));
+    let pulled: BTreeSet<_> = device.pulled.iter().collect();
+    assert_eq!(pulled.len(), device.pulled.len(), "a chunk came twice");
 }
 
 #[test]

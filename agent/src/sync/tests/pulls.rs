@@ -74,6 +74,27 @@ fn no_chunk_is_pulled_twice_through_power_cuts() {
 }
 
 #[test]
+fn blobs_outlive_the_records_about_them() {
+    let mut repository = published();
+    let mut device = Device::new(&repository);
+    device.up();
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("a"));
+    device.disk.forget_records();
+    // The device wakes up while another deployment is meant for it, which shares content with what it had.
+    repository.module(B, &[content(1, LENGTH), content(2, 1000)].concat());
+    repository.deploy("b", B);
+    repository.publish();
+    device.pulled.clear();
+    let mut device = device.reboot(&repository);
+    device.up();
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("b"));
+    let pulled = device.pulled.len();
+    assert!(pulled <= 4, "{pulled} chunks: the document, and what is new at the end");
+}
+
+#[test]
 fn space_that_returns_is_noticed_without_being_told() {
     let (mut device, repository) = committed();
     device.free = 300_500;

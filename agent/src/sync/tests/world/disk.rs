@@ -30,9 +30,16 @@ impl Disk {
         self.parts.clear();
     }
 
-    /// The version of the snapshot that is stored.
+    /// Loses all records, as a database does that is set aside; files stay.
+    pub(in crate::sync::tests) fn forget_records(&mut self) {
+        self.trust.clear();
+        self.slots = Slots::default();
+    }
+
+    /// The version of the snapshot that is stored with all that it lists.
     pub(in crate::sync::tests) fn snapshot(&self, repository: &Repository) -> Option<u64> {
-        Trusted::restore(&repository.shipped_root(), &self.trust).unwrap().trusted.version("snapshot")
+        let trusted = Trusted::restore(&repository.shipped_root(), &self.trust).unwrap().trusted;
+        trusted.version("snapshot").filter(|_| trusted.is_current() && trusted.is_complete())
     }
 
     /// The chunks that blobs and parts hold.
