@@ -51,4 +51,8 @@ impl sanderling_runtime::Clock for GuestClock {
     fn mono_ns(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+
+    fn pause(&self, ns: u64) {
+        std::thread::sleep(Duration::from_nanos(ns));
+    }
 }

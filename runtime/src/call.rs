@@ -4,9 +4,14 @@
 //! millisecond of its deadline. Native work is charged as fuel by the host functions; when a slice cannot pay for it
 //! the slice ends, and the rest is taken from the budget here. Nothing is allocated when a call finishes in its first slice.
 
-use wasmi::{Error, Store, TypedFunc, TypedResumableCall, WasmParams, WasmResults};
+use wasmi::{Error, Instance, Store, TypedFunc, TypedResumableCall, WasmParams, WasmResults};
 
-use crate::{fault::Ended, host::HostState, limits::Budget};
+use crate::{
+    fault::Ended,
+    host::{HostState, wasi::poll::Roused},
+    limits::Budget,
+    module::Linked,
+};
 
 /// Calls `func` within `budget`, whose `used` is brought up to date whatever the end.
 pub(crate) fn run<P, R>(
@@ -14,22 +19,22 @@ pub(crate) fn run<P, R>(
     func: TypedFunc<P, R>,
     params: P,
     budget: &mut Budget,
-    stop: &dyn Fn() -> bool,
 ) -> Result<R, Ended>
 where
     P: WasmParams,
     R: WasmResults,
 {
     let mut granted = budget.slice.min(budget.left());
+    store.data_mut().own.deadline_ns = budget.deadline_ns;
     store.set_fuel(granted).map_err(Ended::Error)?;
     let mut outcome = func.call_resumable(&mut *store, params);
     loop {
         settle(store, granted, budget);
         match outcome.map_err(Ended::Error)? {
             TypedResumableCall::Finished(result) => return finish(store, budget, result),
-            TypedResumableCall::HostTrap(trapped) => return Err(Ended::Error(host_error(trapped.host_error()))),
+            TypedResumableCall::HostTrap(trapped) => return Err(of_host(trapped.host_error())),
             TypedResumableCall::OutOfFuel(paused) => {
-                granted = next_slice(store, budget, paused.required_fuel(), stop)?;
+                granted = next_slice(store, budget, paused.required_fuel())?;
                 store.set_fuel(granted).map_err(Ended::Error)?;
                 outcome = paused.resume(&mut *store);
             }
@@ -37,28 +42,42 @@ where
     }
 }
 
-/// The error of a host function, which cannot be moved out of a typed call.
-fn host_error(error: &Error) -> Error {
-    error.i32_exit_status().map_or_else(|| Error::new(error.to_string()), Error::i32_exit)
+/// Instantiates a module within `budget`: what its start section does cannot be sliced, so it gets fuel for one piece.
+pub(crate) fn instantiate(
+    store: &mut Store<HostState>,
+    linked: &Linked,
+    budget: &mut Budget,
+) -> Result<Instance, Ended> {
+    let granted = Budget::section(&store.data().limits).min(budget.left());
+    store.set_fuel(granted).map_err(Ended::Error)?;
+    store.data_mut().own.deadline_ns = budget.deadline_ns;
+    let instance = linked.instantiate(store);
+    settle(store, granted, budget);
+    instance
+        .map_err(|error| if error.downcast_ref::<Roused>().is_some() { of_host(&error) } else { Ended::Error(error) })
+}
+
+/// The end that the error of a host function means, which cannot be moved out of a typed call.
+fn of_host(error: &Error) -> Ended {
+    match error.downcast_ref::<Roused>() {
+        Some(Roused::Deadline) => Ended::Deadline,
+        Some(Roused::Stopped) => Ended::Stopped,
+        None => Ended::Error(error.i32_exit_status().map_or_else(|| Error::new(error.to_string()), Error::i32_exit)),
+    }
 }
 
 /// Books what the slice used, native work included.
 fn settle(store: &mut Store<HostState>, granted: u64, budget: &mut Budget) {
     let unused = store.get_fuel().unwrap_or(0);
-    let owed = std::mem::take(&mut store.data_mut().owed);
+    let owed = std::mem::take(&mut store.data_mut().own.owed);
     budget.used = budget.used.saturating_add(granted.saturating_sub(unused)).saturating_add(owed);
 }
 
-fn next_slice(
-    store: &mut Store<HostState>,
-    budget: &mut Budget,
-    required: u64,
-    stop: &dyn Fn() -> bool,
-) -> Result<u64, Ended> {
-    if stop() {
+fn next_slice(store: &mut Store<HostState>, budget: &mut Budget, required: u64) -> Result<u64, Ended> {
+    let state = store.data_mut();
+    if (state.stop)() {
         return Err(Ended::Stopped);
     }
-    let state = store.data_mut();
     budget.now_ns = state.clock.mono_ns();
     if budget.now_ns >= budget.deadline_ns {
         return Err(Ended::Deadline);
@@ -72,7 +91,7 @@ fn next_slice(
 }
 
 /// A call that comes to its end after its deadline, or with native work that it could not pay, has still overrun.
-fn finish<R>(store: &Store<HostState>, budget: &mut Budget, result: R) -> Result<R, Ended> {
+pub(crate) fn finish<R>(store: &Store<HostState>, budget: &mut Budget, result: R) -> Result<R, Ended> {
     budget.now_ns = store.data().clock.mono_ns();
     if budget.used > budget.fuel {
         return Err(Ended::Fuel);

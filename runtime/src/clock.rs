@@ -8,6 +8,8 @@ pub trait Clock: Send + Sync {
     fn wall_ns(&self) -> i64;
     /// Monotonic time, nanoseconds since a moment that does not change while the process lives.
     fn mono_ns(&self) -> u64;
+    /// Lets about so much time pass, for a guest that sleeps; it may be less.
+    fn pause(&self, ns: u64);
 }
 
 /// A clock for tests: it moves by a fixed step each time it is read, and by hand.
@@ -36,5 +38,9 @@ impl Clock for FakeClock {
 
     fn mono_ns(&self) -> u64 {
         self.now.fetch_add(self.step, Ordering::Relaxed)
+    }
+
+    fn pause(&self, ns: u64) {
+        self.advance(ns);
     }
 }

@@ -1,4 +1,4 @@
-//! What a reactor exports: found, typed and named once, when it is loaded.
+//! What a module exports: found, typed and named when it is loaded, and again in each fresh instance.
 
 use sanderling_protocol::worker::{Fault, FaultCode};
 use wasmi::{Extern, Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
@@ -11,12 +11,17 @@ pub(crate) const START: &str = "sanderling_start";
 pub(crate) const FRAME: &str = "sanderling_frame";
 pub(crate) const BUFFER: &str = "sanderling_buffer";
 pub(crate) const STOP: &str = "sanderling_stop";
+pub(crate) const COMMAND: &str = "_start";
 
-/// A reactor's exports.
+const REACTOR: &str = "a reactor exports memory, sanderling_abi and sanderling_frame; a WASI program that exports _start is \
+                       deployed with the execution command";
+const WASI_PROGRAM: &str = "a command exports memory and _start; a module that exports sanderling_frame is deployed with the \
+                            execution reactor or isolated";
+
+/// A reactor's exports, but for `sanderling_abi`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exports {
     pub(crate) memory: Memory,
-    pub(crate) abi: TypedFunc<(), i32>,
     pub(crate) initialize: Option<TypedFunc<(), ()>>,
     pub(crate) start: Option<TypedFunc<(), i32>>,
     pub(crate) frame: TypedFunc<(), i32>,
@@ -24,20 +29,65 @@ pub(crate) struct Exports {
     pub(crate) stop: Option<TypedFunc<(), ()>>,
 }
 
+/// A command's exports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Command {
+    pub(crate) memory: Memory,
+    pub(crate) start: TypedFunc<(), ()>,
+}
+
 impl Exports {
-    pub(crate) fn find(store: &Store<HostState>, instance: Instance) -> Result<Self, Fault> {
-        Ok(Self {
-            memory: instance
-                .get_export(store, "memory")
-                .and_then(Extern::into_memory)
-                .ok_or_else(|| missing("memory", "a memory"))?,
-            abi: required(store, instance, ABI, "a function () -> i32")?,
+    /// The exports of the first instance, and its `sanderling_abi`.
+    pub(crate) fn find(store: &Store<HostState>, instance: Instance) -> Result<(Self, TypedFunc<(), i32>), Fault> {
+        let memory = memory(store, instance, REACTOR)?;
+        let abi = required(store, instance, ABI, "a function () -> i32", REACTOR)?;
+        let exports = Self {
+            memory,
             initialize: optional(store, instance, INITIALIZE, "a function ()")?,
             start: optional(store, instance, START, "a function () -> i32")?,
-            frame: required(store, instance, FRAME, "a function () -> i32")?,
+            frame: required(store, instance, FRAME, "a function () -> i32", REACTOR)?,
             buffer: optional(store, instance, BUFFER, "a function (i32) -> i32")?,
             stop: optional(store, instance, STOP, "a function ()")?,
+        };
+        Ok((exports, abi))
+    }
+
+    /// The same exports in another instance of the same module, without asking for those that it does not have.
+    pub(crate) fn again(&self, store: &Store<HostState>, instance: Instance) -> Result<Self, Fault> {
+        Ok(Self {
+            memory: memory(store, instance, REACTOR)?,
+            initialize: same(self.initialize, store, instance, INITIALIZE)?,
+            start: same(self.start, store, instance, START)?,
+            frame: required(store, instance, FRAME, "a function () -> i32", REACTOR)?,
+            buffer: same(self.buffer, store, instance, BUFFER)?,
+            stop: None,
         })
+    }
+}
+
+impl Command {
+    pub(crate) fn find(store: &Store<HostState>, instance: Instance) -> Result<Self, Fault> {
+        Ok(Self {
+            memory: memory(store, instance, WASI_PROGRAM)?,
+            start: required(store, instance, COMMAND, "a function ()", WASI_PROGRAM)?,
+        })
+    }
+}
+
+fn memory(store: &Store<HostState>, instance: Instance, wanted: &str) -> Result<Memory, Fault> {
+    let memory = instance.get_export(store, "memory").and_then(Extern::into_memory);
+    memory.ok_or_else(|| missing("memory", "a memory", wanted))
+}
+
+fn same<P: WasmParams, R: WasmResults>(
+    first: Option<TypedFunc<P, R>>,
+    store: &Store<HostState>,
+    instance: Instance,
+    name: &str,
+) -> Result<Option<TypedFunc<P, R>>, Fault> {
+    match first {
+        Some(_) => optional(store, instance, name, "the same function in each instance"),
+        None => Ok(None),
     }
 }
 
@@ -61,14 +111,13 @@ fn required<P: WasmParams, R: WasmResults>(
     instance: Instance,
     name: &str,
     what: &str,
+    wanted: &str,
 ) -> Result<TypedFunc<P, R>, Fault> {
-    optional(store, instance, name, what)?.ok_or_else(|| missing(name, what))
+    optional(store, instance, name, what)?.ok_or_else(|| missing(name, what, wanted))
 }
 
-fn missing(name: &str, what: &str) -> Fault {
-    let message = format!(
-        "the module does not export `{name}`, which must be {what}; a reactor exports memory, {ABI} and {FRAME}"
-    );
+fn missing(name: &str, what: &str, wanted: &str) -> Fault {
+    let message = format!("the module does not export `{name}`, which must be {what}; {wanted}");
     Fault { export: Some(name.to_owned()), ..Fault::new(FaultCode::Init, message) }
 }
 

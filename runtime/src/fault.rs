@@ -13,7 +13,10 @@ use wasmi::{
     errors::{ErrorKind, InstantiationError, LinkerError},
 };
 
-use crate::host::known_imports;
+use crate::{exports::COMMAND, host::known_imports};
+
+/// What is named as the export that ran where none did.
+const SECTION: &str = "(start section)";
 
 /// Why a call into a guest ended before its end.
 #[derive(Debug)]
@@ -105,13 +108,20 @@ pub(crate) fn of_compile(error: &Error) -> Fault {
     )
 }
 
+/// A fault from a command that ended with another status than 0.
+pub(crate) fn of_exit(status: i32) -> Fault {
+    let message = format!("the program ended with status {status}; its log or its documentation says what it means");
+    Fault { export: Some(COMMAND.to_owned()), guest_code: Some(status), ..Fault::new(FaultCode::Guest, message) }
+}
+
 /// A fault from linking and instantiating a module.
-pub(crate) fn of_instantiation(error: &Error, limits: &Limits) -> Fault {
+pub(crate) fn of_instantiation(ended: &Ended, limits: &Limits) -> Fault {
+    let Ended::Error(error) = ended else { return of_call(ended, SECTION, limits, false) };
     match error.kind() {
         ErrorKind::Linker(error) => of_linker(error),
         ErrorKind::Instantiation(error) => of_instance(error, limits),
         _ if error.as_trap_code().is_some() || error.i32_exit_status().is_some() => {
-            Fault { export: Some("(start section)".to_owned()), ..of_error(error, limits, false) }
+            Fault { export: Some(SECTION.to_owned()), ..of_error(error, limits, false) }
         }
         _ => Fault::new(FaultCode::Init, format!("the module does not instantiate: {error}")),
     }

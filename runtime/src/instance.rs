@@ -1,24 +1,28 @@
-//! A loaded guest and its life: start, one call for each frame, stop.
+//! A loaded guest and its life: start, one call for each frame, stop. What is called, and of which instance, is in `body`.
 //!
 //! After a fault, or after a call was interrupted, the guest is over: its memory may be in any state, so nothing of it is
 //! called again. A frame that cannot be given to the guest is refused and harms nothing.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use sanderling_guest::frame::FrameHeader;
 use sanderling_protocol::{
-    deployment::Decode,
+    deployment::{Decode, Limits},
     worker::{Fault, FaultCode, InputDecode},
 };
-use wasmi::{Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::{
-    call,
-    exports::{BUFFER, Exports, FRAME, INITIALIZE, START, STOP},
-    fault::{self, Ended},
-    host::{Counters, CurrentFrame, FrameBytes, HostState, output},
+    Clock,
+    host::{Counters, CurrentFrame, FrameBytes},
     image::{self, DecodeLimits},
     limits::Budget,
     load::Loaded,
 };
+pub(crate) use body::Body;
+use calls::Failed;
+
+mod body;
+mod calls;
 
 const MIB: usize = 1 << 20;
 
@@ -55,24 +59,16 @@ const MIB: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Guest {
-    store: Store<HostState>,
-    exports: Exports,
+    body: Body,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
     inputs: Vec<InputDecode>,
-    stop: Box<dyn Fn() -> bool + Send>,
     loaded: Loaded,
-    /// Where the guest wants frames of the length of the last one.
-    place: Option<Place>,
     decode_limits: DecodeLimits,
     /// A buffer to decode into, kept from frame to frame.
     spare: Vec<u8>,
     over: Option<Fault>,
     interrupted: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    len: usize,
-    ptr: usize,
 }
 
 /// What became of a frame.
@@ -99,30 +95,22 @@ pub struct FrameReport {
     pub memory_bytes: u64,
 }
 
-enum Failed {
-    Refused(String),
-    Stopped,
-    Fault(Fault),
-}
-
 impl Guest {
     pub(crate) fn new(
-        store: Store<HostState>,
-        exports: Exports,
+        body: Body,
+        clock: Arc<dyn Clock>,
+        limits: &Limits,
         inputs: Vec<InputDecode>,
-        stop: Box<dyn Fn() -> bool + Send>,
         loaded: Loaded,
     ) -> Self {
-        let max_bytes = (store.data().limits.native_memory_mib as usize).saturating_mul(MIB);
-        let decode_limits = DecodeLimits { max_bytes, ..DecodeLimits::default() };
+        let max_bytes = (limits.native_memory_mib as usize).saturating_mul(MIB);
         Self {
-            store,
-            exports,
+            body,
+            clock,
+            limits: *limits,
             inputs,
-            stop,
             loaded,
-            place: None,
-            decode_limits,
+            decode_limits: DecodeLimits { max_bytes, ..DecodeLimits::default() },
             spare: Vec::new(),
             over: None,
             interrupted: false,
@@ -139,65 +127,43 @@ impl Guest {
         self.interrupted
     }
 
-    /// Linear memory, all memories together, in bytes.
+    /// Linear memory, all memories together, in bytes; of the last instance where each frame has its own.
     pub fn memory_bytes(&self) -> u64 {
-        self.store.data().limiter.memory_bytes()
+        self.body.memory_bytes()
     }
 
     /// What the guest did so far.
     pub fn counters(&self) -> Counters {
-        self.store.data().counters
+        self.body.counters()
     }
 
-    /// The host's side: grants, refusals, models.
-    pub fn host(&self) -> &HostState {
-        self.store.data()
+    /// How often each host function was refused.
+    pub fn denied(&self) -> &BTreeMap<&'static str, u64> {
+        self.body.denied()
     }
 
     /// Runs `_initialize` and `sanderling_start`, where exported. They share ten frames' worth of fuel and time, and at
-    /// least five seconds.
+    /// least five seconds. Where each frame has an instance of its own there is nothing to run yet.
     ///
     /// # Errors
     /// The fault that ended the guest: `init` where `sanderling_start` returned a number other than 0.
     pub fn start(&mut self) -> Result<(), Fault> {
         self.check_over()?;
-        let mut budget = Budget::start(&self.store.data().limits, self.now());
-        let result = self.run_start(&mut budget);
+        let mut budget = Budget::start(&self.limits, self.clock.mono_ns());
+        let result = self.body.start(&mut budget);
         self.unless_stopped(result, &budget, None).map(|_| ())
     }
 
-    fn run_start(&mut self, budget: &mut Budget) -> Result<(), Failed> {
-        if let Some(initialize) = self.exports.initialize {
-            self.call(initialize, (), INITIALIZE, budget)?;
-        }
-        let Some(start) = self.exports.start else { return Ok(()) };
-        match self.call(start, (), START, budget)? {
-            0 => Ok(()),
-            code => Err(Failed::Fault(Fault {
-                export: Some(START.to_owned()),
-                guest_code: Some(code),
-                ..Fault::new(
-                    FaultCode::Init,
-                    format!("{START} returned {code}; the guest's log or its documentation says what it means"),
-                )
-            })),
-        }
-    }
-
-    /// Gives a frame to the guest: decodes it where the deployment says so, writes it where the guest wants it, calls
-    /// `sanderling_frame`. `bytes` is let go before this returns, whatever the outcome.
+    /// Gives a frame to the guest: decodes it where the deployment says so, and has it handled as the execution wants it: by
+    /// `sanderling_frame`, or by a program's run. `bytes` is let go before this returns, whatever the outcome.
     ///
     /// # Errors
     /// The fault that ended the guest.
     pub fn frame(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<Outcome, Fault> {
         self.check_over()?;
-        let began = self.now();
-        let mut budget = Budget::frame(&self.store.data().limits, began);
-        let result = self.run_frame(header, bytes, &mut budget);
-        if let Some(CurrentFrame { bytes: FrameBytes::Owned(buffer), .. }) = self.store.data_mut().frame.take() {
-            self.spare = buffer;
-        }
-        match result {
+        let began = self.clock.mono_ns();
+        let mut budget = Budget::frame(&self.limits, began);
+        match self.run_frame(header, bytes, &mut budget) {
             Err(Failed::Refused(why)) => Ok(Outcome::Refused(why)),
             other => Ok(match self.unless_stopped(other, &budget, Some(header.seq))? {
                 None => Outcome::Stopped,
@@ -222,18 +188,15 @@ impl Guest {
         self.frame(header, FrameBytes::Owned(buffer))
     }
 
-    /// Runs `sanderling_stop`, where exported, and logs what the guest had not ended with a newline.
+    /// Runs `sanderling_stop`, where exported, and logs what the guest had not ended with a newline. Where each frame has an instance of
+    /// its own there is none to stop.
     ///
     /// # Errors
     /// The fault that ended the guest.
     pub fn stop(&mut self) -> Result<(), Fault> {
         self.check_over()?;
-        let mut budget = Budget::frame(&self.store.data().limits, self.now());
-        let result = match self.exports.stop {
-            Some(stop) => self.call(stop, (), STOP, &mut budget),
-            None => Ok(()),
-        };
-        output::end_lines(self.store.data_mut());
+        let mut budget = Budget::frame(&self.limits, self.clock.mono_ns());
+        let result = self.body.stop(&mut budget);
         self.unless_stopped(result, &budget, None).map(|_| ())
     }
 
@@ -246,20 +209,11 @@ impl Guest {
             )));
         }
         let frame = self.decode(header, bytes)?;
-        let len = frame.bytes.len();
-        self.store.data_mut().frame = Some(frame);
-        self.deliver(len, budget)?;
-        match self.call(self.exports.frame, (), FRAME, budget)? {
-            0 => Ok(()),
-            code => Err(Failed::Fault(Fault {
-                export: Some(FRAME.to_owned()),
-                guest_code: Some(code),
-                ..Fault::new(
-                    FaultCode::Guest,
-                    format!("{FRAME} returned {code}; the guest's log or its documentation says what it means"),
-                )
-            })),
+        let (result, frame) = self.body.frame(frame, budget);
+        if let Some(CurrentFrame { bytes: FrameBytes::Owned(buffer), .. }) = frame {
+            self.spare = buffer;
         }
+        result
     }
 
     fn decode(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<CurrentFrame, Failed> {
@@ -282,59 +236,6 @@ impl Guest {
         }
     }
 
-    /// Writes the frame where the guest wants frames of this length; it is asked when the length changes.
-    fn deliver(&mut self, len: usize, budget: &mut Budget) -> Result<(), Failed> {
-        let Some(buffer) = self.exports.buffer else { return Ok(()) };
-        let place = match self.place {
-            Some(place) if place.len == len => place,
-            _ => self.ask_for_place(buffer, len, budget)?,
-        };
-        let (memory, state) = self.exports.memory.data_and_store_mut(&mut self.store);
-        let to = place.ptr.checked_add(len).and_then(|end| memory.get_mut(place.ptr..end));
-        match (to, &state.frame) {
-            (Some(to), Some(frame)) if to.len() == frame.bytes.len() => to.copy_from_slice(&frame.bytes),
-            _ => {
-                self.place = None;
-                return Err(Failed::Refused(format!(
-                    "{BUFFER}({len}) returned {}, where the guest's memory has no {len} bytes",
-                    place.ptr
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn ask_for_place(&mut self, buffer: TypedFunc<i32, i32>, len: usize, budget: &mut Budget) -> Result<Place, Failed> {
-        self.place = None;
-        let asked = i32::try_from(len)
-            .map_err(|_| Failed::Refused(format!("a frame of {len} bytes is larger than a guest can take")))?;
-        let ptr = self.call(buffer, asked, BUFFER, budget)?.cast_unsigned() as usize;
-        if ptr == 0 && len > 0 {
-            return Err(Failed::Refused(format!(
-                "the guest has no room for a frame of {len} bytes; raise memory_mib, or send smaller frames"
-            )));
-        }
-        let place = Place { len, ptr };
-        self.place = Some(place);
-        Ok(place)
-    }
-
-    fn call<P: WasmParams, R: WasmResults>(
-        &mut self,
-        func: TypedFunc<P, R>,
-        params: P,
-        export: &str,
-        budget: &mut Budget,
-    ) -> Result<R, Failed> {
-        call::run(&mut self.store, func, params, budget, &*self.stop).map_err(|ended| match ended {
-            Ended::Stopped => Failed::Stopped,
-            ended => {
-                let state = self.store.data();
-                Failed::Fault(fault::of_call(&ended, export, &state.limits, state.limiter.refused()))
-            }
-        })
-    }
-
     /// Completes a fault and remembers it. `None` where the call was interrupted.
     fn unless_stopped(
         &mut self,
@@ -353,7 +254,6 @@ impl Guest {
             Err(Failed::Refused(why)) => Err(Fault::new(FaultCode::Init, why)),
             Err(Failed::Fault(fault)) => {
                 let fault = Fault { seq, fuel_used: budget.used, memory_bytes: self.memory_bytes(), ..fault };
-                output::end_lines(self.store.data_mut());
                 self.over = Some(fault.clone());
                 Err(fault)
             }
@@ -362,10 +262,6 @@ impl Guest {
 
     fn check_over(&self) -> Result<(), Fault> {
         self.over.clone().map_or(Ok(()), Err)
-    }
-
-    fn now(&self) -> u64 {
-        self.store.data().clock.mono_ns()
     }
 }
 

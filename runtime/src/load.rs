@@ -6,20 +6,21 @@ use sanderling_protocol::{
     deployment::{Execution, Grant, Limits},
     worker::{Fault, FaultCode, InputDecode},
 };
-use wasmi::{Engine, Linker, Module, Store};
+use wasmi::{Instance, Store, TypedFunc};
 
 use crate::{
     call,
-    exports::{ABI, Exports},
+    exports::{ABI, Command, Exports},
     fault,
     host::{
-        self, Grants, HostState, Ports, Settings,
+        Grants, HostState, Ports, Settings,
         nn::{NamedModel, NnState},
+        wasi::{Standard, Strings},
     },
     infer::{Inference, tract::Tract},
-    instance::Guest,
+    instance::{Body, Guest},
     limits::Budget,
-    module,
+    module::Linked,
 };
 
 /// Everything that decides how a guest runs.
@@ -54,7 +55,7 @@ pub struct Loaded {
 
 impl Guest {
     /// Brings a guest up to the point where [`Guest::start`] may run: nothing of it has been called but its start
-    /// section and `sanderling_abi`.
+    /// section and `sanderling_abi`. Where each frame has an instance of its own, that was in an instance that is no more.
     ///
     /// # Errors
     /// A [`Fault`] that names what is wrong with the module, its imports, its exports or its models.
@@ -67,57 +68,57 @@ impl Guest {
     /// # Errors
     /// As [`Guest::load`].
     pub fn load_with(inference: &dyn Inference, spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
-        match spec.execution {
-            Execution::Reactor => load_reactor(inference, spec, ports),
-        }
+        let clock = Arc::clone(&ports.clock);
+        let began = clock.mono_ns();
+        let linked = Linked::new(spec.module)?;
+        let compiled = clock.mono_ns();
+        let nn = NnState::with(inference, spec.models, &spec.limits)?;
+        let modelled = clock.mono_ns();
+        let settings = Settings {
+            nn,
+            grants: Grants::new(&spec.grants),
+            limits: spec.limits,
+            strings: Strings::of(&spec.config),
+            config: Arc::from(spec.config),
+            standard: match spec.execution {
+                Execution::Command => Standard::Frame,
+                Execution::Reactor | Execution::Isolated => Standard::Log,
+            },
+        };
+        let store = linked.store(HostState::new(settings, ports));
+        let body = first_instance(linked, store, spec.execution)?;
+        let module_ns = clock.mono_ns().saturating_sub(modelled) + compiled.saturating_sub(began);
+        let loaded = Loaded {
+            module_us: module_ns / 1000,
+            models_us: modelled.saturating_sub(compiled) / 1000,
+            memory_bytes: body.memory_bytes(),
+        };
+        Ok(Self::new(body, clock, &spec.limits, spec.inputs, loaded))
     }
 }
 
-fn load_reactor(inference: &dyn Inference, spec: LoadSpec<'_>, ports: Ports) -> Result<Guest, Fault> {
-    let clock = Arc::clone(&ports.clock);
-    let began = clock.mono_ns();
-    let (engine, module) = module::compile(spec.module)?;
-    let compiled = clock.mono_ns();
-    let nn = NnState::with(inference, spec.models, &spec.limits)?;
-    let modelled = clock.mono_ns();
-    let settings =
-        Settings { nn, grants: Grants::new(&spec.grants), limits: spec.limits, config: Arc::from(spec.config) };
-    let state = HostState::new(settings, ports.clock, ports.output, ports.random);
-    let (mut store, exports) = instantiate(&engine, &module, state, &spec.limits)?;
-    store.data_mut().memory = Some(exports.memory);
-    check_abi(&mut store, &exports, &*ports.stop)?;
-    let module_ns = clock.mono_ns().saturating_sub(modelled) + compiled.saturating_sub(began);
-    let loaded = Loaded {
-        module_us: module_ns / 1000,
-        models_us: modelled.saturating_sub(compiled) / 1000,
-        memory_bytes: store.data().limiter.memory_bytes(),
-    };
-    Ok(Guest::new(store, exports, spec.inputs, ports.stop, loaded))
-}
-
-fn instantiate(
-    engine: &Engine,
-    module: &Module,
-    state: HostState,
-    limits: &Limits,
-) -> Result<(Store<HostState>, Exports), Fault> {
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limiter);
-    let mut linker = Linker::new(engine);
-    let ours = |error: &dyn std::fmt::Display| Fault::new(FaultCode::Init, format!("the host does not link: {error}"));
-    host::register(&mut linker).map_err(|error| ours(&error))?;
-    store.set_fuel(Budget::section(limits)).map_err(|error| ours(&error))?;
-    let instance =
-        linker.instantiate_and_start(&mut store, module).map_err(|error| fault::of_instantiation(&error, limits))?;
-    store.data_mut().owed = 0;
-    let exports = Exports::find(&store, instance)?;
-    Ok((store, exports))
-}
-
-fn check_abi(store: &mut Store<HostState>, exports: &Exports, stop: &dyn Fn() -> bool) -> Result<(), Fault> {
+/// Makes an instance, to see whether it can be made and whether it has what is called of it.
+fn first_instance(linked: Linked, mut store: Store<HostState>, execution: Execution) -> Result<Body, Fault> {
     let limits = store.data().limits;
     let mut budget = Budget::start(&limits, store.data().clock.mono_ns());
-    match call::run(store, exports.abi, (), &mut budget, stop) {
+    let instance = call::instantiate(&mut store, &linked, &mut budget)
+        .map_err(|ended| fault::of_instantiation(&ended, &limits))?;
+    match execution {
+        Execution::Reactor => Ok(Body::reactor(reactor(&mut store, instance, &mut budget)?, store)),
+        Execution::Isolated => Ok(Body::isolated(linked, reactor(&mut store, instance, &mut budget)?, store)),
+        Execution::Command => Command::find(&store, instance).map(|_| Body::command(linked, store)),
+    }
+}
+
+fn reactor(store: &mut Store<HostState>, instance: Instance, budget: &mut Budget) -> Result<Exports, Fault> {
+    let (exports, abi) = Exports::find(store, instance)?;
+    store.data_mut().own.memory = Some(exports.memory);
+    check_abi(store, abi, budget)?;
+    Ok(exports)
+}
+
+fn check_abi(store: &mut Store<HostState>, abi: TypedFunc<(), i32>, budget: &mut Budget) -> Result<(), Fault> {
+    match call::run(store, abi, (), budget) {
         Ok(sanderling_guest::ABI) => Ok(()),
         Ok(other) => {
             let ours = sanderling_guest::ABI;
@@ -126,6 +127,9 @@ fn check_abi(store: &mut Store<HostState>, exports: &Exports, stop: &dyn Fn() ->
             );
             Err(Fault { export: Some(ABI.to_owned()), ..Fault::new(FaultCode::Init, message) })
         }
-        Err(ended) => Err(fault::of_call(&ended, ABI, &limits, store.data().limiter.refused())),
+        Err(ended) => {
+            let state = store.data();
+            Err(fault::of_call(&ended, ABI, &state.limits, state.own.limiter.refused()))
+        }
     }
 }

@@ -88,7 +88,12 @@ impl<'a> GuestMemory<'a> {
 
     /// The handle is kept after instantiation; only a start section runs before that.
     fn find(caller: &Caller<'_, HostState>) -> Result<Memory, Errno> {
-        caller.data().memory.or_else(|| caller.get_export("memory").and_then(Extern::into_memory)).ok_or(Errno::FAULT)
+        caller
+            .data()
+            .own
+            .memory
+            .or_else(|| caller.get_export("memory").and_then(Extern::into_memory))
+            .ok_or(Errno::FAULT)
     }
 }
 

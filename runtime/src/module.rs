@@ -5,9 +5,12 @@
 
 use sanderling_protocol::worker::{Fault, FaultCode};
 use thiserror::Error;
-use wasmi::{CompilationMode, Config, Engine, Module};
+use wasmi::{CompilationMode, Config, Engine, Error, Instance, Linker, Module, Store};
 
-use crate::fault;
+use crate::{
+    fault,
+    host::{self, HostState},
+};
 
 /// Calls may be nested this deep.
 const MAX_RECURSION: usize = 8192;
@@ -66,8 +69,37 @@ pub(crate) enum ModuleError {
     Exceptions,
 }
 
+/// A module that is compiled and linked, to be instantiated any number of times.
+pub(crate) struct Linked {
+    module: Module,
+    linker: Linker<HostState>,
+}
+
+impl Linked {
+    /// Checks, compiles and links a module.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self, Fault> {
+        let (engine, module) = compile(bytes)?;
+        let mut linker = Linker::new(&engine);
+        host::register(&mut linker)
+            .map_err(|error| Fault::new(FaultCode::Init, format!("the host does not link: {error}")))?;
+        Ok(Self { module, linker })
+    }
+
+    /// A place for one instance, around the host's side of it.
+    pub(crate) fn store(&self, state: HostState) -> Store<HostState> {
+        let mut store = Store::new(self.linker.engine(), state);
+        store.limiter(|state| &mut state.own.limiter);
+        store
+    }
+
+    /// A new instance; runs the module's start section on the store's fuel.
+    pub(crate) fn instantiate(&self, store: &mut Store<HostState>) -> Result<Instance, Error> {
+        self.linker.instantiate_and_start(store, &self.module)
+    }
+}
+
 /// Checks and compiles a module, all of it now: nothing is left to be compiled during a frame.
-pub(crate) fn compile(bytes: &[u8]) -> Result<(Engine, Module), Fault> {
+fn compile(bytes: &[u8]) -> Result<(Engine, Module), Fault> {
     check(bytes).map_err(|error| Fault::new(FaultCode::Init, error.to_string()))?;
     let engine = Engine::new(&config());
     let module = Module::new(&engine, bytes).map_err(|error| fault::of_compile(&error))?;

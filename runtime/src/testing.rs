@@ -6,9 +6,12 @@ use std::sync::{
 };
 
 use sanderling_guest::frame::FrameHeader;
-use sanderling_protocol::worker::Fault;
+use sanderling_protocol::{deployment::Limits, worker::Fault};
 
-use crate::{FakeClock, FrameBytes, Guest, LoadSpec, Outcome, Ports, Recorder, SeededRandom};
+use crate::{
+    FakeClock, FrameBytes, Guest, LoadSpec, Outcome, Ports, Recorder, SeededRandom,
+    infer::{Inference, tract::Tract},
+};
 
 /// The imports that most guests of tests use.
 const IMPORTS: &str = r#"
@@ -26,6 +29,16 @@ const IMPORTS: &str = r#"
     (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_seek" (func $fd_seek (param i32 i64 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_filestat_get" (func $fd_filestat_get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_tell" (func $fd_tell (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_sync" (func $fd_sync (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_shutdown" (func $sock_shutdown (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_raise" (func $proc_raise (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"#;
 
 /// The content of the frames that [`Rig::frame`] sends.
@@ -41,11 +54,12 @@ pub(crate) struct Rig {
 
 /// A whole module around `body`, with one page of memory.
 pub(crate) fn module(body: &str) -> Vec<u8> {
-    let text = format!(
-        "(module {IMPORTS} (memory (export \"memory\") 1)
-            (func (export \"sanderling_abi\") (result i32) (i32.const 1)) {body})"
-    );
-    wat::parse_str(text).unwrap()
+    program(&format!("(func (export \"sanderling_abi\") (result i32) (i32.const 1)) {body}"))
+}
+
+/// A whole WASI program around `body`, with one page of memory.
+pub(crate) fn program(body: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {IMPORTS} (memory (export \"memory\") 1) {body})")).unwrap()
 }
 
 impl Rig {
@@ -63,6 +77,17 @@ impl Rig {
 
     /// Loads a module.
     pub(crate) fn load(module: &[u8], step: u64, edit: impl FnOnce(&mut LoadSpec<'_>)) -> Result<Self, Fault> {
+        let tract = Tract::new(&Limits::default());
+        Self::load_on(&tract, module, step, edit)
+    }
+
+    /// Loads a module whose models run on `inference`.
+    pub(crate) fn load_on(
+        inference: &dyn Inference,
+        module: &[u8],
+        step: u64,
+        edit: impl FnOnce(&mut LoadSpec<'_>),
+    ) -> Result<Self, Fault> {
         let said = Recorder::default();
         let clock = Arc::new(FakeClock::with_step(step));
         let stop = Arc::new(AtomicBool::new(false));
@@ -80,7 +105,7 @@ impl Rig {
             ..LoadSpec::default()
         };
         edit(&mut spec);
-        Ok(Self { guest: Guest::load(spec, ports)?, said, clock, stop })
+        Ok(Self { guest: Guest::load_with(inference, spec, ports)?, said, clock, stop })
     }
 
     /// Sends a frame of ten bytes with sequence number 7.

@@ -257,7 +257,7 @@ impl Run<'_, '_> {
         let became = result.as_ref().map_or_else(Became::Fault, |()| Became::Passed);
         self.print.line(About::Stop, became, &self.heard.take())?;
         match result {
-            Ok(()) => self.tally.over(&guest.counters(), guest.host().denied(), guest.memory_bytes()),
+            Ok(()) => self.tally.over(&guest.counters(), guest.denied(), guest.memory_bytes()),
             Err(fault) => self.over(&guest, None, fault),
         }
         Ok(())
@@ -274,7 +274,7 @@ impl Run<'_, '_> {
 
     /// Counts what a guest did that ended in a fault.
     fn over(&mut self, guest: &Guest, file: Option<&str>, fault: Fault) {
-        self.tally.over(&guest.counters(), guest.host().denied(), guest.memory_bytes());
+        self.tally.over(&guest.counters(), guest.denied(), guest.memory_bytes());
         self.tally.faults.push(FaultAt { file: file.map(str::to_owned), fault });
     }
 

@@ -33,7 +33,8 @@ pub(crate) struct RunOptions {
     /// Image, CSV, JSON or raw files, or folders of them, taken in the order of their names.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) frames: Vec<PathBuf>,
-    /// How the module is run: reactor.
+    /// How the module is run: reactor (one instance), isolated (a fresh instance for each frame), command (a WASI program that reads the
+    /// frame from standard input and whose lines are emitted on the channel stdout).
     #[arg(long, default_value = "reactor", value_parser = word::<Execution>)]
     pub(crate) execution: Execution,
     /// An ONNX model under the name by which the module loads it. May be repeated.

@@ -23,6 +23,8 @@ pub const SCHEMA: &str = "sanderling.deployment/1";
 pub const MAX_DOCUMENT: usize = 64 * 1024;
 /// A deployment has at most this many modules.
 pub const MAX_MODULES: usize = 32;
+/// The channel of a command's standard output.
+pub const STDOUT: &str = "stdout";
 /// A module has at most this many inputs, models or channels.
 pub const MAX_BINDINGS: usize = 16;
 
@@ -119,6 +121,11 @@ pub enum Execution {
     /// One instance for all frames.
     #[default]
     Reactor,
+    /// The same exports, and a fresh instance for every frame.
+    Isolated,
+    /// A plain WASI program, run once for every frame: the frame on its standard input, each line of its standard output a record on
+    /// [`STDOUT`].
+    Command,
 }
 
 /// What a guest may use.

@@ -43,6 +43,19 @@ fn refuses_unknown_fields_by_name() {
 }
 
 #[test]
+fn knows_the_three_ways_to_run_a_module() {
+    for (word, execution) in
+        [("reactor", Execution::Reactor), ("isolated", Execution::Isolated), ("command", Execution::Command)]
+    {
+        let deployment = parse(&with("/modules/0/execution", json!(word))).unwrap();
+        assert_eq!(deployment.modules[0].execution, execution);
+        assert_eq!(serde_json::to_value(execution).unwrap(), json!(word));
+    }
+    let error = parse(&with("/modules/0/execution", json!("daemon"))).unwrap_err();
+    assert!(error.to_string().contains("daemon"), "{error}");
+}
+
+#[test]
 fn refuses_another_schema() {
     assert!(matches!(parse(&with("/schema", json!("sanderling.deployment/2"))), Err(DeploymentError::Schema { .. })));
 }

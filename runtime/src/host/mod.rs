@@ -4,11 +4,11 @@
 //! grant asks [`HostState::allow`] first: without it the answer is `-EACCES`, counted, and reported once.
 
 pub(crate) mod frame;
+pub(crate) mod lines;
 pub mod nn;
 pub(crate) mod output;
 pub mod vision;
 pub(crate) mod wasi;
-pub(crate) mod wasi_refused;
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
@@ -131,7 +131,7 @@ pub struct Ports {
     pub output: Box<dyn Output>,
     /// Randomness for WASI.
     pub random: Box<dyn Random>,
-    /// Asked between slices: whether to leave even out of a running guest.
+    /// Asked between slices, and while the guest sleeps: whether to leave even out of a running guest.
     pub stop: Box<dyn Fn() -> bool + Send>,
 }
 
@@ -141,12 +141,44 @@ pub(crate) struct Settings {
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
     pub(crate) config: Arc<str>,
+    pub(crate) strings: wasi::Strings,
+    pub(crate) standard: wasi::Standard,
 }
 
-/// Everything that host functions see besides the guest's memory.
-pub struct HostState {
+/// What belongs to one instance and ends with it, but for its execution contexts and the frame.
+pub(crate) struct OfInstance {
     /// The guest's memory, known once it is instantiated.
     pub(crate) memory: Option<Memory>,
+    /// Holds memories and tables to their limit.
+    pub(crate) limiter: GuestLimiter,
+    /// Lines begun on WASI's standard output and error.
+    pub(crate) lines: lines::Lines,
+    /// WASI's descriptors.
+    pub(crate) descriptors: wasi::Descriptors,
+    /// Native work that the present slice of fuel could not pay for, in fuel.
+    pub(crate) owed: u64,
+    /// Monotonic time at which the present call must have ended.
+    pub(crate) deadline_ns: u64,
+}
+
+impl OfInstance {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            memory: None,
+            limiter: GuestLimiter::new(limits),
+            lines: lines::Lines::default(),
+            descriptors: wasi::Descriptors::default(),
+            owed: 0,
+            deadline_ns: 0,
+        }
+    }
+}
+
+/// Everything that host functions see besides the guest's memory. What an instance must not leave to the next one is in `own`, in
+/// `frame` and behind [`nn::NnState::forget`]; the rest belongs to the module and goes on: models, rates, counters, refusals.
+pub struct HostState {
+    /// What ends with the instance.
+    pub(crate) own: OfInstance,
     /// The frame at hand, during `sanderling_frame`.
     pub frame: Option<CurrentFrame>,
     /// Models, execution contexts, tensors.
@@ -163,48 +195,53 @@ pub struct HostState {
     pub clock: Arc<dyn Clock>,
     /// Randomness for WASI.
     pub(crate) random: Box<dyn Random>,
-    /// Holds memories and tables to their limit.
-    pub(crate) limiter: GuestLimiter,
+    /// Whether to leave even out of a running guest.
+    pub(crate) stop: Box<dyn Fn() -> bool + Send>,
+    /// WASI's arguments and environment.
+    pub(crate) strings: wasi::Strings,
+    /// What WASI's standard streams are.
+    pub(crate) standard: wasi::Standard,
     /// Holds records to their rate.
     pub(crate) emit_rate: TokenBucket,
     /// Holds log lines to their rate.
     pub(crate) log_rate: TokenBucket,
-    /// Lines begun on WASI's standard output and error.
-    pub(crate) lines: output::Lines,
+    /// Log lines that were dropped since the log last took one.
+    pub(crate) lines_dropped: u64,
     /// What was counted so far.
     pub(crate) counters: Counters,
-    /// Native work that the present slice of fuel could not pay for, in fuel.
-    pub(crate) owed: u64,
     /// Refused calls by host function.
     denied: BTreeMap<&'static str, u64>,
 }
 
 impl HostState {
-    pub(crate) fn new(
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        out: Box<dyn Output>,
-        random: Box<dyn Random>,
-    ) -> Self {
-        let now = clock.mono_ns();
+    pub(crate) fn new(settings: Settings, ports: Ports) -> Self {
+        let now = ports.clock.mono_ns();
         Self {
-            memory: None,
+            own: OfInstance::new(&settings.limits),
             frame: None,
             nn: settings.nn,
             grants: settings.grants,
             limits: settings.limits,
             config: settings.config,
-            limiter: GuestLimiter::new(&settings.limits),
+            strings: settings.strings,
+            standard: settings.standard,
             emit_rate: TokenBucket::new(settings.limits.emit_per_s, now),
             log_rate: TokenBucket::new(output::LOG_PER_S, now),
-            lines: output::Lines::default(),
+            lines_dropped: 0,
             counters: Counters::default(),
-            out,
-            clock,
-            random,
-            owed: 0,
+            out: ports.output,
+            clock: ports.clock,
+            random: ports.random,
+            stop: ports.stop,
             denied: BTreeMap::new(),
         }
+    }
+
+    /// Forgets all that an instance left, so that the next one finds nothing of it.
+    pub(crate) fn renew(&mut self) {
+        self.own = OfInstance::new(&self.limits);
+        self.nn.forget();
+        self.frame = None;
     }
 
     /// Passes when `granted`; otherwise counts the refusal of `function` and reports its first time.
@@ -245,7 +282,7 @@ pub fn charge(caller: &mut Caller<'_, HostState>, native_ns: u64) {
     let paid = cost.min(left);
     if caller.set_fuel(left - paid).is_ok() {
         let state = caller.data_mut();
-        state.owed = state.owed.saturating_add(cost - paid);
+        state.own.owed = state.own.owed.saturating_add(cost - paid);
     }
 }
 
@@ -269,8 +306,7 @@ pub(crate) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError
     output::register(linker)?;
     nn::register(linker)?;
     vision::register(linker)?;
-    wasi::register(linker)?;
-    wasi_refused::register(linker)
+    wasi::register(linker)
 }
 
 /// The functions that a guest may import from `module`, for error messages; a test holds the list to the linker.
@@ -290,7 +326,7 @@ pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
         "wasi_ephemeral_nn" => {
             vec!["load", "load_by_name", "init_execution_context", "set_input", "compute", "get_output"]
         }
-        wasi::MODULE => wasi::NAMES.iter().copied().chain(wasi_refused::names()).collect(),
+        wasi::MODULE => wasi::names().collect(),
         _ => Vec::new(),
     }
 }

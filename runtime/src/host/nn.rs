@@ -122,6 +122,12 @@ impl NnState {
         Ok(handle)
     }
 
+    /// Forgets the execution contexts, with all that their tensors hold, and which models were loaded. The models stay parsed.
+    pub(crate) fn forget(&mut self) {
+        self.contexts.clear();
+        self.models.iter_mut().for_each(|model| model.loaded = false);
+    }
+
     /// The execution context with this handle.
     pub(super) fn context(&mut self, handle: i32) -> Option<&mut Box<dyn Context>> {
         usize::try_from(handle).ok().and_then(|handle| self.contexts.get_mut(handle))

@@ -1,4 +1,4 @@
-//! `emit`, `log`, `config` and `now`, and the lines that WASI programs write.
+//! `emit`, `log`, `config` and `now`.
 //!
 //! Records are held to grant, length and rate, in that order; lines to a rate and a length. What is dropped is counted;
 //! dropped lines are mentioned in the log itself as soon as it takes lines again.
@@ -55,6 +55,12 @@ fn emit(caller: &mut Caller<'_, HostState>, channel: (i32, i32), record: (i32, i
     }
     let granted = state.grants.emit.iter().position(|granted| granted.as_bytes() == name);
     state.allow(granted.is_some(), "emit")?;
+    queue(state, granted.ok_or(Errno::ACCES)?, payload)?;
+    Ok(0)
+}
+
+/// Queues a record on a channel, by its place among those that are granted; held to length and rate.
+pub(super) fn queue(state: &mut HostState, channel: usize, payload: &[u8]) -> Result<(), Errno> {
     if payload.len() > MAX_RECORD {
         return Err(Errno::TOO_BIG);
     }
@@ -62,11 +68,11 @@ fn emit(caller: &mut Caller<'_, HostState>, channel: (i32, i32), record: (i32, i
         state.counters.emit_refused += 1;
         return Err(Errno::AGAIN);
     }
-    let channel = granted.and_then(|index| state.grants.emit.get(index)).ok_or(Errno::ACCES)?;
+    let channel = state.grants.emit.get(channel).ok_or(Errno::ACCES)?;
     let seq = state.frame.as_ref().map_or(0, |frame| frame.header.seq);
     state.out.emit(seq, channel, payload);
     state.counters.emitted += 1;
-    Ok(0)
+    Ok(())
 }
 
 fn log(caller: &mut Caller<'_, HostState>, level: i32, ptr: i32, len: i32) -> Result<i32, Errno> {
@@ -101,10 +107,10 @@ fn now(caller: &mut Caller<'_, HostState>, out: i32) -> Result<i32, Errno> {
 pub(super) fn write_line(state: &mut HostState, level: u8, line: &[u8]) -> bool {
     if !state.log_rate.take(state.clock.mono_ns()) {
         state.counters.log_dropped += 1;
-        state.lines.dropped += 1;
+        state.lines_dropped += 1;
         return false;
     }
-    let dropped = std::mem::take(&mut state.lines.dropped);
+    let dropped = std::mem::take(&mut state.lines_dropped);
     if dropped > 0 {
         state
             .out
@@ -116,75 +122,4 @@ pub(super) fn write_line(state: &mut HostState, level: u8, line: &[u8]) -> bool 
     state.out.log(level, text.get(..end).unwrap_or_default());
     state.counters.logged += 1;
     true
-}
-
-/// Lines begun but not ended on standard output and standard error, and how many lines were dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    begun: [Vec<u8>; 2],
-    dropped: u64,
-}
-
-/// Which of the two streams of a WASI program.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stream {
-    Output,
-    Error,
-}
-
-impl Stream {
-    fn index(self) -> usize {
-        match self {
-            Self::Output => 0,
-            Self::Error => 1,
-        }
-    }
-
-    fn level(self) -> u8 {
-        match self {
-            Self::Output => 2,
-            Self::Error => WARN,
-        }
-    }
-}
-
-/// Logs the whole lines in `bytes` and keeps what follows the last one; a line longer than the limit is cut up.
-pub(super) fn write_stream(state: &mut HostState, stream: Stream, bytes: &[u8]) {
-    for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
-        for piece in text.chunks(MAX_LOG_LINE) {
-            append(state, stream, piece);
-        }
-        if ended {
-            end_line(state, stream);
-        }
-    }
-}
-
-fn append(state: &mut HostState, stream: Stream, piece: &[u8]) {
-    let waiting = state.lines.begun.get(stream.index()).map_or(0, Vec::len);
-    if waiting + piece.len() > MAX_LOG_LINE {
-        end_line(state, stream);
-    }
-    if let Some(line) = state.lines.begun.get_mut(stream.index()) {
-        line.extend_from_slice(piece);
-    }
-}
-
-fn end_line(state: &mut HostState, stream: Stream) {
-    let Some(line) = state.lines.begun.get_mut(stream.index()) else { return };
-    let mut line = std::mem::take(line);
-    if !line.is_empty() {
-        write_line(state, stream.level(), &line);
-    }
-    line.clear();
-    if let Some(place) = state.lines.begun.get_mut(stream.index()) {
-        *place = line;
-    }
-}
-
-/// Logs what is left of both streams.
-pub(crate) fn end_lines(state: &mut HostState) {
-    end_line(state, Stream::Output);
-    end_line(state, Stream::Error);
 }

@@ -1,20 +1,28 @@
-//! The parts of WASI preview 1 that make sense for a guest: time, randomness, empty arguments and environment, and
-//! standard output and error, which go to the log. Everything else is in [`wasi_refused`](super::wasi_refused).
+//! The parts of WASI preview 1 that make sense for a guest: time, randomness, arguments and environment out of the deployment's
+//! `config`, the three standard descriptors, and sleeping. Everything else is in `refused`. docs/wasi.md says what is there,
+//! and what of the public test suite it was held to.
 //!
-//! Results are WASI's own error numbers, which are not Linux's. Nothing here traps; `proc_exit` ends the guest.
+//! Results are WASI's own error numbers, which are not Linux's. Nothing here traps; `proc_exit` ends the guest, and so does sleeping
+//! beyond the deadline.
+
+mod descriptors;
+pub(crate) mod poll;
+mod refused;
+mod strings;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use wasmi::{Caller, Error, Linker, errors::LinkerError};
 
-use super::{
-    Errno, HostState, charge_copy,
-    output::{Stream, write_stream},
-};
+pub(crate) use self::{descriptors::Descriptors, strings::Strings};
+use super::{Errno, HostState, charge_copy};
 use crate::GuestMemory;
 
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 
-/// The functions linked here.
-pub(crate) const NAMES: [&str; 13] = [
+/// The functions linked here and in `descriptors`.
+const NAMES: [&str; 17] = [
     "args_get",
     "args_sizes_get",
     "environ_get",
@@ -22,45 +30,61 @@ pub(crate) const NAMES: [&str; 13] = [
     "clock_res_get",
     "clock_time_get",
     "random_get",
+    "fd_read",
     "fd_write",
     "fd_close",
     "fd_fdstat_get",
+    "fd_filestat_get",
     "fd_seek",
+    "fd_tell",
+    "poll_oneoff",
     "sched_yield",
     "proc_exit",
 ];
 
 /// WASI's `errno`.
-pub(super) mod wasi_errno {
-    pub(crate) const SUCCESS: i32 = 0;
-    pub(crate) const BADF: i32 = 8;
-    pub(crate) const FAULT: i32 = 21;
-    pub(crate) const INVAL: i32 = 28;
-    pub(crate) const NOSYS: i32 = 52;
-    pub(crate) const SPIPE: i32 = 70;
+mod wasi_errno {
+    pub(super) const SUCCESS: i32 = 0;
+    pub(super) const BADF: i32 = 8;
+    pub(super) const FAULT: i32 = 21;
+    pub(super) const INVAL: i32 = 28;
+    pub(super) const NOSYS: i32 = 52;
+    pub(super) const NOTSOCK: i32 = 57;
+    pub(super) const SPIPE: i32 = 70;
 }
-use wasi_errno::{BADF, FAULT, INVAL, SPIPE, SUCCESS};
+use wasi_errno::{FAULT, INVAL, SUCCESS};
 
 const REALTIME: i32 = 0;
 const MONOTONIC: i32 = 1;
-/// `filetype`: a character device, so that C libraries write each line at once.
-const CHARACTER_DEVICE: u8 = 2;
-const RIGHT_READ: u64 = 1 << 1;
-const RIGHT_WRITE: u64 = 1 << 6;
-/// One call writes at most this many buffers and bytes; the rest is for the next call, as WASI allows.
-const MAX_BUFFERS: i32 = 64;
-const MAX_WRITE: usize = 64 * 1024;
 
 type Host<'a> = Caller<'a, HostState>;
 
+/// What a module's standard streams are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standard {
+    /// There is nothing to read, and output goes to the log.
+    Log,
+    /// The frame is read, and each line of output is emitted: a command.
+    Frame,
+}
+
+/// The functions that a guest may import, for error messages.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(refused::names())
+}
+
 pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
-    linker.func_wrap(MODULE, "args_get", |_: Host<'_>, _: i32, _: i32| -> i32 { SUCCESS })?;
-    linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Host<'_>, count: i32, size: i32| -> i32 {
-        no_strings(&mut caller, count, size)
+    linker.func_wrap(MODULE, "args_get", |mut caller: Host<'_>, pointers: i32, bytes: i32| -> i32 {
+        strings::get(&mut caller, |strings| &strings.arguments, pointers, bytes)
     })?;
-    linker.func_wrap(MODULE, "environ_get", |_: Host<'_>, _: i32, _: i32| -> i32 { SUCCESS })?;
+    linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Host<'_>, count: i32, size: i32| -> i32 {
+        strings::sizes(&mut caller, |strings| &strings.arguments, count, size)
+    })?;
+    linker.func_wrap(MODULE, "environ_get", |mut caller: Host<'_>, pointers: i32, bytes: i32| -> i32 {
+        strings::get(&mut caller, |strings| &strings.environment, pointers, bytes)
+    })?;
     linker.func_wrap(MODULE, "environ_sizes_get", |mut caller: Host<'_>, count: i32, size: i32| -> i32 {
-        no_strings(&mut caller, count, size)
+        strings::sizes(&mut caller, |strings| &strings.environment, count, size)
     })?;
     linker.func_wrap(MODULE, "clock_res_get", |mut caller: Host<'_>, id: i32, out: i32| -> i32 {
         clock(&mut caller, id, out, |_, _| 1)
@@ -75,29 +99,17 @@ pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError
     })?;
     linker.func_wrap(
         MODULE,
-        "fd_write",
-        |mut caller: Host<'_>, fd: i32, vectors: i32, count: i32, out: i32| -> i32 {
-            write(&mut caller, fd, vectors, count, out)
+        "poll_oneoff",
+        |mut caller: Host<'_>, subscriptions: i32, events: i32, count: i32, out: i32| -> Result<i32, Error> {
+            poll::poll_oneoff(&mut caller, subscriptions, events, count, out)
         },
     )?;
-    linker.func_wrap(MODULE, "fd_close", |_: Host<'_>, fd: i32| -> i32 {
-        if is_standard(fd) { SUCCESS } else { BADF }
-    })?;
-    linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
-        if is_standard(fd) { code(fdstat(&mut caller, fd, out)) } else { BADF }
-    })?;
-    linker.func_wrap(MODULE, "fd_seek", |_: Host<'_>, fd: i32, _: i64, _: i32, _: i32| -> i32 {
-        if is_standard(fd) { SPIPE } else { BADF }
-    })?;
     linker.func_wrap(MODULE, "sched_yield", |_: Host<'_>| -> i32 { SUCCESS })?;
     linker.func_wrap(MODULE, "proc_exit", |_: Host<'_>, status: i32| -> Result<(), Error> {
         Err(Error::i32_exit(status))
     })?;
-    Ok(())
-}
-
-fn is_standard(fd: i32) -> bool {
-    (0..=2).contains(&fd)
+    descriptors::register(linker)?;
+    refused::register(linker)
 }
 
 fn code(result: Result<(), Errno>) -> i32 {
@@ -106,13 +118,6 @@ fn code(result: Result<(), Errno>) -> i32 {
         Err(Errno::FAULT) => FAULT,
         Err(_) => INVAL,
     }
-}
-
-fn no_strings(caller: &mut Host<'_>, count: i32, size: i32) -> i32 {
-    code(GuestMemory::split(caller).and_then(|(mut memory, _)| {
-        memory.write(count, &[0; 4])?;
-        memory.write(size, &[0; 4])
-    }))
 }
 
 fn clock(caller: &mut Host<'_>, id: i32, out: i32, value: fn(&HostState, i32) -> u64) -> i32 {
@@ -136,52 +141,4 @@ fn random(caller: &mut Host<'_>, ptr: i32, len: i32) -> Result<usize, Errno> {
     let bytes = memory.slice_mut(ptr, len)?;
     state.random.fill(bytes);
     Ok(bytes.len())
-}
-
-fn fdstat(caller: &mut Host<'_>, fd: i32, out: i32) -> Result<(), Errno> {
-    let (mut memory, _) = GuestMemory::split(caller)?;
-    let rights = if fd == 0 { RIGHT_READ } else { RIGHT_WRITE };
-    let mut stat = [0; 24];
-    let [filetype, _, _, _, _, _, _, _, base @ ..] = &mut stat;
-    *filetype = CHARACTER_DEVICE;
-    for (to, from) in base.iter_mut().zip(rights.to_le_bytes()) {
-        *to = from;
-    }
-    memory.write(out, &stat)
-}
-
-fn write(caller: &mut Host<'_>, fd: i32, vectors: i32, count: i32, out: i32) -> i32 {
-    let stream = match fd {
-        1 => Stream::Output,
-        2 => Stream::Error,
-        _ => return BADF,
-    };
-    if count < 0 {
-        return INVAL;
-    }
-    let written = gather(caller, stream, vectors, count.min(MAX_BUFFERS));
-    charge_copy(caller, written.unwrap_or(0));
-    code(written.and_then(|written| {
-        let written = u32::try_from(written).map_err(|_| Errno::INVAL)?;
-        let (mut memory, _) = GuestMemory::split(caller)?;
-        memory.write(out, &written.to_le_bytes())
-    }))
-}
-
-fn gather(caller: &mut Host<'_>, stream: Stream, vectors: i32, count: i32) -> Result<usize, Errno> {
-    let (memory, state) = GuestMemory::split(caller)?;
-    let mut written = 0;
-    for index in 0..count {
-        let vector = vectors.wrapping_add(index.wrapping_mul(8));
-        let ptr = memory.read_u32(vector)?.cast_signed();
-        let len = memory.read_u32(vector.wrapping_add(4))?.cast_signed();
-        let bytes = memory.read(ptr, len)?;
-        let taken = bytes.get(..MAX_WRITE - written).unwrap_or(bytes);
-        write_stream(state, stream, taken);
-        written += taken.len();
-        if taken.len() < bytes.len() {
-            break;
-        }
-    }
-    Ok(written)
 }

@@ -8,7 +8,8 @@ use sanderling_protocol::{
 
 use super::*;
 use crate::{
-    Clock, Said,
+    Said,
+    exports::{BUFFER, FRAME, INITIALIZE, START, STOP},
     testing::{Rig, module, value_of},
 };
 

@@ -1,5 +1,7 @@
 //! The one clock of the worker: the same two that the supervisor stamps frames with.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use sanderling_runtime::Clock;
 
@@ -13,6 +15,10 @@ impl Clock for SystemClock {
 
     fn mono_ns(&self) -> u64 {
         nanoseconds(clock_gettime(ClockId::Monotonic)).unsigned_abs()
+    }
+
+    fn pause(&self, ns: u64) {
+        std::thread::sleep(Duration::from_nanos(ns));
     }
 }
 

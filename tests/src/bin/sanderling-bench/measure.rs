@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sanderling_runtime::Clock;
@@ -50,6 +50,10 @@ impl Clock for GuestClock {
 
     fn mono_ns(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn pause(&self, ns: u64) {
+        std::thread::sleep(Duration::from_nanos(ns));
     }
 }
 
