@@ -23,6 +23,7 @@ impl Group {
                 rows: &["interpreter", "metering-loops", "metering-calls"],
                 measure: rows::interpreter::measure,
             },
+            Self { name: "isolated", rows: &["isolated-64", "isolated-640x480"], measure: rows::isolated::measure },
             Self { name: "copy", rows: &["frame-copy"], measure: rows::copy::measure },
             Self {
                 name: "images",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use sanderling_protocol::deployment::Limits;
+use sanderling_protocol::deployment::{Execution, Limits};
 use sanderling_runtime::{FrameBytes, FrameHeader, Guest, LoadSpec, NamedModel, Outcome, Output, Ports, SeededRandom};
 use wasmi::{CompilationMode, Config, Engine, Linker, Module, Store, TypedFunc};
 
@@ -38,8 +38,13 @@ impl Output for Nowhere {
     fn denied(&mut self, _function: &'static str) {}
 }
 
-/// Loads and starts a guest as a worker does, with the model `model` where there is one.
+/// Loads a guest as a worker does, with the model `model` where there is one.
 pub(crate) fn load(module: &[u8], model: Option<&[u8]>) -> Result<Guest> {
+    load_as(Execution::Reactor, module, model)
+}
+
+/// As [`load`], with an execution.
+pub(crate) fn load_as(execution: Execution, module: &[u8], model: Option<&[u8]>) -> Result<Guest> {
     let ports = Ports {
         clock: Arc::new(GuestClock::default()),
         output: Box::new(Nowhere),
@@ -53,6 +58,7 @@ pub(crate) fn load(module: &[u8], model: Option<&[u8]>) -> Result<Guest> {
         grants: vec!["infer".parse().map_err(anyhow::Error::msg)?],
         limits: Limits { deadline_ms: 10_000, fuel_per_frame: 10_000_000_000, ..Limits::default() },
         config: "{}".into(),
+        execution,
         ..LoadSpec::default()
     };
     Guest::load(spec, ports).map_err(|fault| anyhow!("{fault}"))

@@ -5,6 +5,7 @@ pub(crate) mod first;
 pub(crate) mod images;
 pub(crate) mod inference;
 pub(crate) mod interpreter;
+pub(crate) mod isolated;
 pub(crate) mod memory;
 pub(crate) mod pull;
 pub(crate) mod workers;
