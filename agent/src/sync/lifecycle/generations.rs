@@ -294,7 +294,10 @@ impl Lifecycle {
         self.committed = Some(active.plan.clone());
         let (deployment, digest) = (active.plan.slot.name.clone(), active.plan.slot.digest);
         self.slots.commit();
-        self.again.forget();
+        // Where another one is wanted by now, what is to be done again is for that one.
+        if self.desired.as_ref().is_none_or(|desired| desired.digest == digest) {
+            self.again.forget();
+        }
         self.store(turn);
         turn.effect(Effect::Tell(EventKind::Committed { deployment, digest }));
         self.collect(turn);

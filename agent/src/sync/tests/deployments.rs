@@ -411,6 +411,23 @@ fn damaged_blobs_are_pulled_again_and_the_deployment_started() {
 }
 
 #[test]
+fn a_commit_does_not_forget_that_another_one_is_to_be_tried_again() {
+    let (mut device, mut repository) = committed();
+    device.publish(&repository);
+    assert_eq!((device.runs(), device.committed()), (Some("b"), Some("a")), "it is on probation");
+    repository.module("modules/c/1.wasm", &content(3, 300_000));
+    repository.deploy("c", "modules/c/1.wasm");
+    repository.publish();
+    device.disk.rots = true;
+    device.publish(&repository);
+    device.pass(11_000);
+    assert_eq!((device.runs(), device.committed()), (Some("b"), Some("b")));
+    device.disk.rots = false;
+    device.pass(200_000);
+    assert_eq!((device.runs(), device.refusals()), (Some("c"), vec![]));
+}
+
+#[test]
 fn only_missing_chunks_are_pulled_after_a_cut_link() {
     let (mut device, repository) = committed();
     device.pulled.clear();

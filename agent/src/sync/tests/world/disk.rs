@@ -22,6 +22,8 @@ pub(in crate::sync::tests) struct Disk {
     pub(in crate::sync::tests) slots: Slots,
     /// It takes no change.
     pub(in crate::sync::tests) broken: bool,
+    /// Blobs are damaged whenever they are opened.
+    pub(in crate::sync::tests) rots: bool,
 }
 
 impl Disk {

@@ -96,7 +96,9 @@ impl Device {
 
     /// Whether the blobs of a plan are there and right. One that is not is removed.
     fn open(&mut self, plan: &Plan) -> bool {
+        let rots = self.disk.rots;
         let blobs = &mut self.disk.blobs;
+        blobs.retain(|digest, _| !(rots && plan.blobs().contains_key(digest)));
         blobs.retain(|digest, content| !plan.blobs().contains_key(digest) || Digest::of(content) == *digest);
         plan.blobs().keys().all(|digest| blobs.contains_key(digest))
     }
