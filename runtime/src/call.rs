@@ -1,8 +1,9 @@
 //! A call into a guest, in slices.
 //!
 //! After each slice of fuel the clock and the stop request are looked at, so an endless loop ends within about a
-//! millisecond of its deadline. Native work is charged as fuel by the host functions; when a slice cannot pay for it
-//! the slice ends, and the rest is taken from the budget here. Nothing is allocated when a call finishes in its first slice.
+//! millisecond of its deadline; slices that take long make those after them smaller. Native work is charged as fuel by the host
+//! functions; when a slice cannot pay for it the slice ends, and the rest is taken from the budget here. Nothing is allocated when a call
+//! finishes in its first slice.
 
 use wasmi::{Error, Instance, Store, TypedFunc, TypedResumableCall, WasmParams, WasmResults};
 
@@ -10,7 +11,7 @@ use crate::{
     fault::Ended,
     host::{HostState, wasi::poll::Roused},
     limits::Budget,
-    module::Linked,
+    module::{Linked, START_SECTION},
 };
 
 /// Calls `func` within `budget`, whose `used` is brought up to date whatever the end.
@@ -34,7 +35,7 @@ where
             TypedResumableCall::Finished(result) => return finish(store, budget, result),
             TypedResumableCall::HostTrap(trapped) => return Err(of_host(trapped.host_error())),
             TypedResumableCall::OutOfFuel(paused) => {
-                granted = next_slice(store, budget, paused.required_fuel())?;
+                granted = next_slice(store, budget, granted, paused.required_fuel())?;
                 store.set_fuel(granted).map_err(Ended::Error)?;
                 outcome = paused.resume(&mut *store);
             }
@@ -42,19 +43,23 @@ where
     }
 }
 
-/// Instantiates a module within `budget`: what its start section does cannot be sliced, so it gets fuel for one piece.
+/// Instantiates a module within `budget`, and runs what was its start section.
 pub(crate) fn instantiate(
     store: &mut Store<HostState>,
     linked: &Linked,
     budget: &mut Budget,
 ) -> Result<Instance, Ended> {
-    let granted = Budget::section(&store.data().limits).min(budget.left());
-    store.set_fuel(granted).map_err(Ended::Error)?;
-    store.data_mut().own.deadline_ns = budget.deadline_ns;
-    let instance = linked.instantiate(store);
-    settle(store, granted, budget);
-    instance
-        .map_err(|error| if error.downcast_ref::<Roused>().is_some() { of_host(&error) } else { Ended::Error(error) })
+    store.set_fuel(budget.slice.min(budget.left())).map_err(Ended::Error)?;
+    let instance = linked.instantiate(store).map_err(|error| {
+        // Nothing of the module has run: its segments are written, where they fit.
+        let segment = error.as_trap_code().map(|code| format!("a segment does not fit: {}", code.trap_message()));
+        Ended::Error(segment.map_or(error, Error::new))
+    })?;
+    if let Some(start) = instance.get_func(&*store, START_SECTION) {
+        let start = start.typed::<(), ()>(&*store).map_err(Ended::Error)?;
+        run(store, start, (), budget)?;
+    }
+    Ok(instance)
 }
 
 /// The end that the error of a host function means, which cannot be moved out of a typed call.
@@ -73,12 +78,12 @@ fn settle(store: &mut Store<HostState>, granted: u64, budget: &mut Budget) {
     budget.used = budget.used.saturating_add(granted.saturating_sub(unused)).saturating_add(owed);
 }
 
-fn next_slice(store: &mut Store<HostState>, budget: &mut Budget, required: u64) -> Result<u64, Ended> {
+fn next_slice(store: &mut Store<HostState>, budget: &mut Budget, granted: u64, required: u64) -> Result<u64, Ended> {
     let state = store.data_mut();
     if (state.stop)() {
         return Err(Ended::Stopped);
     }
-    budget.now_ns = state.clock.mono_ns();
+    budget.look(granted, state.clock.mono_ns());
     if budget.now_ns >= budget.deadline_ns {
         return Err(Ended::Deadline);
     }

@@ -13,10 +13,10 @@ use wasmi::{
     errors::{ErrorKind, InstantiationError, LinkerError},
 };
 
-use crate::{exports::COMMAND, host::known_imports};
+use crate::{exports::COMMAND, host::known_imports, module::START_SECTION};
 
-/// What is named as the export that ran where none did.
-const SECTION: &str = "(start section)";
+/// A message quotes what the module says, such as names; it is cut to this length, in bytes.
+const MAX_MESSAGE: usize = 2048;
 
 /// Why a call into a guest ended before its end.
 #[derive(Debug)]
@@ -64,7 +64,12 @@ fn of_error(error: &Error, limits: &Limits, growth_refused: bool) -> Fault {
             Fault::new(FaultCode::Memory, "the wasm call stack is exhausted; look for endless recursion in the guest")
         }
         Some(TrapCode::OutOfFuel) => of_call(&Ended::Fuel, "", limits, growth_refused),
-        Some(TrapCode::GrowthOperationLimited | TrapCode::OutOfSystemMemory) => {
+        Some(TrapCode::GrowthOperationLimited) => Fault::new(
+            FaultCode::Fuel,
+            "the fuel until the next look at the clock ended while the guest grew a table, from which it cannot go on; grow tables by less at \
+             once, or before the first frame",
+        ),
+        Some(TrapCode::OutOfSystemMemory) => {
             Fault::new(FaultCode::Memory, "there was no memory left for the guest to grow; raise memory_mib")
         }
         Some(code) => of_trap(code, growth_refused),
@@ -99,13 +104,25 @@ fn kind(code: TrapCode) -> &'static str {
 
 /// A fault from compiling a module.
 pub(crate) fn of_compile(error: &Error) -> Fault {
-    Fault::new(
-        FaultCode::Init,
-        format!(
-            "the module does not compile: {error}; core WebAssembly with SIMD, bulk memory, reference types, multi-memory and tail \
-             calls runs here, but threads, GC, exceptions and components do not: build the module without them"
-        ),
-    )
+    init(&format!(
+        "the module does not compile: {}; core WebAssembly with SIMD, bulk memory, reference types, multi-memory and tail calls runs \
+         here, but threads, GC, exceptions and components do not: build the module without them",
+        clip(&error.to_string(), MAX_MESSAGE / 2)
+    ))
+}
+
+/// A fault of code `init` whose message may quote the module.
+fn init(message: &str) -> Fault {
+    Fault::new(FaultCode::Init, clip(message, MAX_MESSAGE))
+}
+
+/// The text without control characters, cut to `most` bytes.
+fn clip(text: &str, most: usize) -> String {
+    let text: String = text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match text.floor_char_boundary(most) {
+        end if end < text.len() => format!("{} …", text.get(..end).unwrap_or_default()),
+        _ => text,
+    }
 }
 
 /// A fault from a command that ended with another status than 0.
@@ -116,14 +133,14 @@ pub(crate) fn of_exit(status: i32) -> Fault {
 
 /// A fault from linking and instantiating a module.
 pub(crate) fn of_instantiation(ended: &Ended, limits: &Limits) -> Fault {
-    let Ended::Error(error) = ended else { return of_call(ended, SECTION, limits, false) };
+    let Ended::Error(error) = ended else { return of_call(ended, START_SECTION, limits, false) };
     match error.kind() {
         ErrorKind::Linker(error) => of_linker(error),
         ErrorKind::Instantiation(error) => of_instance(error, limits),
         _ if error.as_trap_code().is_some() || error.i32_exit_status().is_some() => {
-            Fault { export: Some(SECTION.to_owned()), ..of_error(error, limits, false) }
+            Fault { export: Some(START_SECTION.to_owned()), ..of_error(error, limits, false) }
         }
-        _ => Fault::new(FaultCode::Init, format!("the module does not instantiate: {error}")),
+        _ => init(&format!("the module does not instantiate: {error}")),
     }
 }
 
@@ -136,11 +153,12 @@ fn of_linker(error: &LinkerError) -> Fault {
             } else {
                 format!("{} has: {}", name.module(), known.join(", "))
             };
-            format!("the module imports {}.{}, which this host does not have; {cure}", name.module(), name.name())
+            let (module, name) = (clip(name.module(), 128), clip(name.name(), 128));
+            format!("the module imports {module}.{name}, which this host does not have; {cure}")
         }
         other => format!("the module's imports cannot be linked: {other}"),
     };
-    Fault::new(FaultCode::Init, message)
+    init(&message)
 }
 
 fn of_instance(error: &InstantiationError, limits: &Limits) -> Fault {
@@ -156,10 +174,9 @@ fn of_instance(error: &InstantiationError, limits: &Limits) -> Fault {
                 limits.memory_mib
             ),
         ),
-        InstantiationError::FuncTypeMismatch { name, expected, actual } => Fault::new(
-            FaultCode::Init,
-            format!("the module imports {name} as {expected:?}, but this host has it as {actual:?}"),
-        ),
-        other => Fault::new(FaultCode::Init, format!("the module does not instantiate: {other}")),
+        InstantiationError::FuncTypeMismatch { name, expected, actual } => {
+            init(&format!("the module imports {name} as {expected:?}, but this host has it as {actual:?}"))
+        }
+        other => init(&format!("the module does not instantiate: {other}")),
     }
 }

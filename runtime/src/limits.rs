@@ -14,16 +14,27 @@ use wasmi_core::LimiterError;
 const MIB: usize = 1 << 20;
 /// A table element is counted with this many bytes.
 const ELEMENT: usize = 16;
-/// The largest slice of fuel; it takes the interpreter about a millisecond.
-const MAX_SLICE: u64 = 2_000_000;
-const MIN_SLICE: u64 = 200_000;
+/// The first slice of fuel is small, since it is not known yet how long the guest takes for its fuel: a call of a function with many
+/// locals costs as little as one without.
+const FIRST_SLICE: u64 = 50_000;
+/// No slice is smaller, however slow the guest; one that copies its largest frames all the time takes about a millisecond for it.
+const MIN_SLICE: u64 = 10_000;
+/// The largest slice of fuel; it takes the interpreter about half a millisecond. wasmi takes native stack for each `memory.grow` until the
+/// slice ends: with [`GROW_FUEL`], a megabyte at most.
+const MAX_SLICE: u64 = 1_000_000;
 const SLICE_PER_DEADLINE_MS: u64 = 200_000;
+/// How much larger a slice is than the one before, while slices are quick.
+const SLICE_GROWTH: u64 = 4;
+/// A slice that takes longer makes those after it smaller.
+const SLOW_SLICE_NS: u64 = 2_000_000;
+/// What the slices after a slow one should take.
+const SLICE_NS: u64 = 1_000_000;
+/// What `memory.grow` and `table.grow` cost besides the memory that they fill: the most that wasmi lets an instruction cost.
+pub(crate) const GROW_FUEL: u8 = u8::MAX;
 /// Start functions may build plans and tables: they get this many frames' worth of fuel and time …
 const START_FRAMES: u64 = 10;
 /// … and at least this much time.
 const MIN_START_NS: u64 = 5_000_000_000;
-/// A start section cannot be sliced, so it gets fuel that is surely used up within the deadline.
-const SECTION_FUEL_PER_MS: u64 = 100_000;
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -38,8 +49,9 @@ pub(crate) struct Budget {
     pub(crate) deadline_ns: u64,
     /// Monotonic time when the clock was last looked at.
     pub(crate) now_ns: u64,
-    /// Fuel between two looks at the clock.
+    /// Fuel until the next look at the clock.
     pub(crate) slice: u64,
+    most_per_slice: u64,
 }
 
 impl Budget {
@@ -51,7 +63,8 @@ impl Budget {
             used: 0,
             now_ns,
             deadline_ns: now_ns.saturating_add(deadline_ms.saturating_mul(NS_PER_MS)),
-            slice: (deadline_ms * SLICE_PER_DEADLINE_MS).clamp(MIN_SLICE, MAX_SLICE),
+            slice: FIRST_SLICE,
+            most_per_slice: (deadline_ms * SLICE_PER_DEADLINE_MS).clamp(FIRST_SLICE, MAX_SLICE),
         }
     }
 
@@ -65,13 +78,19 @@ impl Budget {
         }
     }
 
-    /// Fuel for the start section, which runs in one piece.
-    pub(crate) fn section(limits: &Limits) -> u64 {
-        limits.fuel_per_frame.min(u64::from(limits.deadline_ms) * SECTION_FUEL_PER_MS)
-    }
-
     pub(crate) fn left(&self) -> u64 {
         self.fuel.saturating_sub(self.used)
+    }
+
+    /// Notes the time after a slice of `granted` fuel, and makes the next one larger or smaller by what it took.
+    pub(crate) fn look(&mut self, granted: u64, now_ns: u64) {
+        let took_ns = now_ns.saturating_sub(std::mem::replace(&mut self.now_ns, now_ns));
+        let next = if took_ns > SLOW_SLICE_NS {
+            granted.saturating_mul(SLICE_NS) / took_ns
+        } else {
+            self.slice.saturating_mul(SLICE_GROWTH)
+        };
+        self.slice = next.clamp(MIN_SLICE, self.most_per_slice);
     }
 }
 
@@ -136,9 +155,14 @@ impl ResourceLimiter for GuestLimiter {
         Ok(())
     }
 
-    fn table_grow_failed(&mut self, _error: &TableError) -> Result<(), LimiterError> {
+    /// wasmi 2.0 does not note where it was when fuel ends within `table.grow`: resumed, it would go on somewhere else in the function,
+    /// with whatever its registers hold. An error makes it a trap (`GrowthOperationLimited`, which comes from here alone).
+    fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
         self.tables = self.tables.saturating_sub(std::mem::take(&mut self.last));
-        Ok(())
+        match error {
+            TableError::OutOfFuel { .. } => Err(LimiterError::ResourceLimiterDeniedAllocation),
+            _ => Ok(()),
+        }
     }
 
     fn instances(&self) -> usize {
@@ -227,8 +251,24 @@ mod tests {
 
     #[test]
     fn looks_at_the_clock_more_often_for_short_deadlines() {
-        let slice = |deadline_ms| Budget::frame(&Limits { deadline_ms, ..Limits::default() }, 0).slice;
-        assert_eq!(slice(1), MIN_SLICE);
-        assert_eq!(slice(200), MAX_SLICE);
+        let slices = |deadline_ms| {
+            let mut budget = Budget::frame(&Limits { deadline_ms, ..Limits::default() }, 0);
+            (0..9).for_each(|now| budget.look(budget.slice, now));
+            budget.slice
+        };
+        assert_eq!(slices(1), SLICE_PER_DEADLINE_MS);
+        assert_eq!(slices(200), MAX_SLICE);
+    }
+
+    #[test]
+    fn slices_begin_small_and_follow_how_long_they_take() {
+        let mut budget = Budget::frame(&Limits::default(), 0);
+        assert_eq!(budget.slice, FIRST_SLICE);
+        budget.look(FIRST_SLICE, 1);
+        assert_eq!((budget.slice, budget.now_ns), (SLICE_GROWTH * FIRST_SLICE, 1));
+        budget.look(200_000, 1 + 10 * SLICE_NS);
+        assert_eq!(budget.slice, 20_000, "a tenth, since it took ten times as long");
+        budget.look(20_000, u64::MAX);
+        assert_eq!(budget.slice, MIN_SLICE);
     }
 }

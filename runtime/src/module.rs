@@ -3,14 +3,23 @@
 //! Before wasmi sees the bytes, the section headers are walked, so that a component or a module with an absurd number of
 //! anything is refused with a sentence and not after minutes of work.
 
+use std::borrow::Cow;
+
 use sanderling_protocol::worker::{Fault, FaultCode};
 use thiserror::Error;
-use wasmi::{CompilationMode, Config, Engine, Error, Instance, Linker, Module, Store};
+use wasmi::{CompilationMode, Config, Engine, Error, Instance, Linker, Module, OperatorCost, Store};
 
 use crate::{
     fault,
     host::{self, HostState},
+    limits::GROW_FUEL,
 };
+
+/// What a module's start section becomes: an export, since wasmi runs a start section in one piece.
+pub(crate) const START_SECTION: &str = "(start section)";
+const EXPORTS: u8 = 7;
+const START: u8 = 8;
+const FUNCTION: u8 = 0;
 
 /// Calls may be nested this deep.
 const MAX_RECURSION: usize = 8192;
@@ -92,7 +101,7 @@ impl Linked {
         store
     }
 
-    /// A new instance; runs the module's start section on the store's fuel.
+    /// A new instance, of which nothing has run: what was the module's start section is its export [`START_SECTION`].
     pub(crate) fn instantiate(&self, store: &mut Store<HostState>) -> Result<Instance, Error> {
         self.linker.instantiate_and_start(store, &self.module)
     }
@@ -102,7 +111,7 @@ impl Linked {
 fn compile(bytes: &[u8]) -> Result<(Engine, Module), Fault> {
     check(bytes).map_err(|error| Fault::new(FaultCode::Init, error.to_string()))?;
     let engine = Engine::new(&config());
-    let module = Module::new(&engine, bytes).map_err(|error| fault::of_compile(&error))?;
+    let module = Module::new(&engine, &*export_start(bytes)).map_err(|error| fault::of_compile(&error))?;
     Ok((engine, module))
 }
 
@@ -110,8 +119,10 @@ fn config() -> Config {
     let mut config = Config::default();
     config
         .consume_fuel(true)
+        .operator_cost(OperatorCost { memory_grow: GROW_FUEL, table_grow: GROW_FUEL, ..OperatorCost::default() })
         .compilation_mode(CompilationMode::Eager)
         .ignore_custom_sections(true)
+        .allow_start_fn(false)
         .set_max_recursion_depth(MAX_RECURSION)
         .set_max_stack_height(MAX_STACK)
         .wasm_simd(true)
@@ -164,6 +175,68 @@ fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The module with its start section made an export. One whose start section is not well formed stays as it is, to be refused.
+fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Some((header, rest)) = bytes.split_at_checked(8) else { return Cow::Borrowed(bytes) };
+    let mut sections: Vec<(u8, &[u8])> = Sections(rest).collect();
+    let starts: Vec<usize> =
+        sections.iter().enumerate().filter(|(_, (id, _))| *id == START).map(|(at, _)| at).collect();
+    let [at] = *starts else { return Cow::Borrowed(bytes) };
+    let (_, function) = sections.remove(at);
+    // Exports come before the start section, with nothing between them but custom sections.
+    let exports = sections.iter().take(at).position(|(id, _)| *id == EXPORTS);
+    let (count, entries) = match exports.and_then(|exports| sections.get(exports)) {
+        Some((_, content)) => match leb(content) {
+            Some((count, entries)) => (count, entries),
+            None => return Cow::Borrowed(bytes),
+        },
+        None => (0, &[][..]),
+    };
+    let mut content = to_leb(count.saturating_add(1));
+    content.extend_from_slice(entries);
+    content.push(START_SECTION.len() as u8);
+    content.extend_from_slice(START_SECTION.as_bytes());
+    content.push(FUNCTION);
+    content.extend_from_slice(function);
+    match exports {
+        Some(exports) => sections.iter_mut().skip(exports).take(1).for_each(|section| section.1 = &content),
+        None => sections.insert(at, (EXPORTS, &content)),
+    }
+    let mut out = Vec::with_capacity(bytes.len() + content.len());
+    out.extend_from_slice(header);
+    for (id, content) in sections {
+        out.push(id);
+        out.extend(to_leb(u32::try_from(content.len()).unwrap_or(u32::MAX)));
+        out.extend_from_slice(content);
+    }
+    Cow::Owned(out)
+}
+
+/// The sections of a module, as number and content, until one that is cut off.
+struct Sections<'a>(&'a [u8]);
+
+impl<'a> Iterator for Sections<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (section, after) = self.0.split_first()?;
+        let (length, body) = leb(after)?;
+        let (content, next) = body.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = next;
+        Some((*section, content))
+    }
+}
+
+fn to_leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(5);
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+    bytes
 }
 
 /// An unsigned 32-bit number in LEB128, and what follows it.
@@ -221,6 +294,26 @@ mod tests {
             (func (result i32) (memory.copy (i32.const 0) (i32.const 0) (i32.const 0))
                 (i32x4.extract_lane 0 (i32x4.relaxed_trunc_f32x4_s (v128.const f32x4 1 2 3 4)))))"#;
         assert!(compile(&wat::parse_str(text).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_start_section_becomes_an_export_and_no_other_does() {
+        let bytes = |text: &str| wat::parse_str(text).unwrap();
+        let exported = bytes(r#"(module (func) (func) (start 1) (export "(start section)" (func 1)))"#);
+        assert!(compile(&exported).is_err(), "the name is taken");
+        for text in [
+            r#"(module (func) (func $f) (memory (export "m") 1) (start $f) (data (i32.const 0) "abc"))"#,
+            "(module (func) (func $f) (start $f))",
+        ] {
+            let (engine, module) = compile(&bytes(text)).unwrap();
+            assert!(module.exports().any(|export| export.name() == START_SECTION));
+            drop(engine);
+        }
+        let plain = bytes(r#"(module (func (export "f")))"#);
+        assert!(matches!(export_start(&plain), Cow::Borrowed(_)));
+        let twice = [&bytes("(module (func $f) (start $f))")[..], b"\x08\x01\x00"].concat();
+        assert!(compile(&twice).is_err());
+        assert!(compile(&[b"\0asm\x01\0\0\0", &b"\x08\x00"[..]].concat()).is_err());
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub struct Inlet {
     state: RefCell<State>,
     pool: Pool,
     clock: Arc<dyn Clock>,
-    /// Told when frames are outstanding and nobody watches over them.
+    /// Told when frames are outstanding and nobody watches over them, and when the ring turns out to be broken.
     pub(super) unwatched: Notify,
 }
 
@@ -163,7 +163,13 @@ impl Inlet {
                     self.unwatched.notify_one();
                 }
             }
-            Handed::Later => state.wait(lane, frame.compact(&self.pool)),
+            Handed::Later => {
+                state.wait(lane, frame.compact(&self.pool));
+                // A worker that spoils its ring and says nothing has no frame that it could be late with.
+                if state.broken {
+                    self.unwatched.notify_one();
+                }
+            }
             Handed::Never => {}
         }
     }

@@ -178,7 +178,7 @@ impl Life<'_> {
         self.instance.inlet.pump();
         self.tell_frames(now);
         if self.instance.inlet.is_broken() {
-            return Some(End::Fault(worker.breach("counters in its ring that contradict each other")));
+            return Some(self.broken(worker));
         }
         if let Phase::Draining { ask, .. } = self.phase
             && self.instance.inlet.is_drained()
@@ -186,6 +186,11 @@ impl Life<'_> {
             self.end(worker, ask);
         }
         None
+    }
+
+    /// Ends a worker that has spoilt its ring.
+    fn broken(&self, worker: &mut Worker) -> End {
+        End::Fault(worker.breach("counters in its ring that contradict each other"))
     }
 
     /// Takes one message; `None` where there is no whole one.
@@ -316,6 +321,7 @@ impl Life<'_> {
     fn due(&self) -> Option<Duration> {
         match self.phase {
             Phase::Starting { due } | Phase::Stopping { due, .. } => Some(due),
+            Phase::Running if self.instance.inlet.is_broken() => Some(Duration::ZERO),
             Phase::Running => self.stuck_at(),
             Phase::Draining { due, .. } => Some(self.stuck_at().map_or(due, |stuck| stuck.min(due))),
         }
@@ -337,6 +343,7 @@ impl Life<'_> {
             return None;
         }
         match self.phase {
+            Phase::Running if self.instance.inlet.is_broken() => Some(self.broken(worker)),
             Phase::Starting { .. } => Some(End::Fault(worker.killed(Fault::new(
                 FaultCode::Deadline,
                 format!(

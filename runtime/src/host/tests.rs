@@ -263,6 +263,18 @@ fn wasi_lines_without_end_are_cut_at_the_limit() {
 }
 
 #[test]
+fn randomness_without_end_ends_at_the_deadline() {
+    let body = r#"(func (export "sanderling_frame") (result i32)
+        (drop (memory.grow (i32.const 100)))
+        (drop (call $random_get (i32.const 0) (i32.const 6000000)))
+        (call $emit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))"#;
+    let mut rig = Rig::with(body, S / 20, |_| {}).unwrap();
+    let fault = rig.frame().unwrap_err();
+    assert_eq!(fault.code, sanderling_protocol::worker::FaultCode::Deadline, "{fault}");
+    assert_eq!(rig.said.take(), [], "it ended in the call");
+}
+
+#[test]
 fn wasi_randomness_comes_from_the_port() {
     let body = r#"(data (i32.const 0) "ok") (func (export "sanderling_frame") (result i32)
         (drop (call $random_get (i32.const 16) (i32.const 8)))

@@ -54,6 +54,8 @@ mod wasi_errno {
 }
 use wasi_errno::{FAULT, INVAL, SUCCESS};
 
+/// Randomness is drawn in pieces of this length, in bytes.
+const MAX_RANDOM: usize = 256 * 1024;
 const REALTIME: i32 = 0;
 const MONOTONIC: i32 = 1;
 
@@ -92,10 +94,10 @@ pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError
     linker.func_wrap(MODULE, "clock_time_get", |mut caller: Host<'_>, id: i32, _precision: i64, out: i32| -> i32 {
         clock(&mut caller, id, out, read_clock)
     })?;
-    linker.func_wrap(MODULE, "random_get", |mut caller: Host<'_>, ptr: i32, len: i32| -> i32 {
-        let drawn = random(&mut caller, ptr, len);
+    linker.func_wrap(MODULE, "random_get", |mut caller: Host<'_>, ptr: i32, len: i32| -> Result<i32, Error> {
+        let drawn = random(&mut caller, ptr, len)?;
         charge_copy(&mut caller, drawn.unwrap_or(0));
-        code(drawn.map(|_| ()))
+        Ok(code(drawn.map(|_| ())))
     })?;
     linker.func_wrap(
         MODULE,
@@ -136,9 +138,21 @@ fn read_clock(state: &HostState, id: i32) -> u64 {
     }
 }
 
-fn random(caller: &mut Host<'_>, ptr: i32, len: i32) -> Result<usize, Errno> {
-    let (mut memory, state) = GuestMemory::split(caller)?;
-    let bytes = memory.slice_mut(ptr, len)?;
-    state.random.fill(bytes);
-    Ok(bytes.len())
+/// Looks at the deadline between pieces: a guest may ask for all of its memory at once, which takes seconds.
+fn random(caller: &mut Host<'_>, ptr: i32, len: i32) -> Result<Result<usize, Errno>, Error> {
+    let (mut memory, state) = match GuestMemory::split(caller) {
+        Ok(split) => split,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    let bytes = match memory.slice_mut(ptr, len) {
+        Ok(bytes) => bytes,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    for (number, piece) in bytes.chunks_mut(MAX_RANDOM).enumerate() {
+        if number > 0 && state.clock.mono_ns() >= state.own.deadline_ns {
+            return Err(Error::host(poll::Roused::Deadline));
+        }
+        state.random.fill(piece);
+    }
+    Ok(Ok(bytes.len()))
 }

@@ -151,6 +151,50 @@ fn growing_beyond_the_limit_answers_minus_one_and_a_later_trap_says_so() {
 }
 
 #[test]
+fn growing_again_and_again_takes_no_native_stack() {
+    for grow in ["(memory.grow (i32.const 70000))", "(table.grow 0 (ref.null func) (i32.const 70000000))"] {
+        let body = format!(
+            r#"(table 0 funcref) (func (export "sanderling_frame") (result i32) (local $i i32)
+            (loop $l (drop {grow})
+                (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 500000))))
+            (i32.const 0))"#
+        );
+        // The native stack of a test is a quarter of a worker's.
+        Rig::new(&body).done();
+    }
+}
+
+#[test]
+fn a_table_that_grows_when_its_slice_of_fuel_ends_is_a_fault_and_nothing_is_resumed() {
+    let burn = |rounds: u32| {
+        format!(
+            r#"(table 0 funcref) (global $left (mut i32) (i32.const {rounds}))
+            (func (export "sanderling_frame") (result i32)
+                (loop $l (br_if $l (global.get $left) (global.set $left (i32.sub (global.get $left) (i32.const 1)))))
+                (i32.add (table.grow 0 (ref.null func) (i32.const 100000)) (i32.const 0)))"#
+        )
+    };
+    Rig::new(&burn(1)).done();
+    let fault = Rig::new(&burn(7_000)).frame().unwrap_err();
+    assert_eq!(fault.code, FaultCode::Fuel, "{fault:?}");
+    assert!(fault.message.contains("table"), "{fault}");
+}
+
+#[test]
+fn what_a_module_says_does_not_make_a_message_longer_than_it_may_be() {
+    let name = "\\01\\ff".replace("ff", "02").repeat(30_000);
+    for text in [
+        format!("(module (import \"{name}\" \"{name}\" (func)))"),
+        format!("(module (func $f) (export \"{name}\" (func $f)) (export \"{name}\" (func $f)))"),
+        format!("(module (import \"sanderling_v1\" \"now\" (func (param {}))))", "i64 ".repeat(900)),
+    ] {
+        let fault = load_fault(&text);
+        assert!(fault.code == FaultCode::Init && fault.message.len() < 2200, "{}", fault.message.len());
+        assert!(!fault.message.chars().any(char::is_control));
+    }
+}
+
+#[test]
 fn memories_and_tables_that_begin_above_the_limit_are_memory_faults() {
     for text in [
         r#"(module (memory (export "memory") 17))"#,
@@ -198,9 +242,15 @@ fn unknown_imports_are_named_with_what_exists() {
 }
 
 #[test]
-fn an_endless_start_section_ends_by_fuel() {
-    let text = r#"(module (memory (export "memory") 1) (func $f (loop $l (br $l))) (start $f))"#;
-    assert_eq!(load_fault(text).code, FaultCode::Fuel);
+fn an_endless_start_section_ends_within_a_slice_of_its_deadline_or_by_fuel() {
+    let module =
+        wat::parse_str(r#"(module (memory (export "memory") 1) (func $f (loop $l (br $l))) (start $f))"#).unwrap();
+    let code = |step, fuel| {
+        let limits = limits(|l| l.fuel_per_frame = fuel);
+        Rig::load(&module, step, |spec| spec.limits = limits).map(|_| ()).unwrap_err().code
+    };
+    assert_eq!(code(0, 1_000_000), FaultCode::Fuel);
+    assert_eq!(code(100 * MS, 1 << 50), FaultCode::Deadline);
     let text = r#"(module (memory (export "memory") 1) (func $f unreachable) (start $f))"#;
     let fault = load_fault(text);
     assert_eq!((fault.code, fault.trap.as_deref()), (FaultCode::Trap, Some("unreachable")));
