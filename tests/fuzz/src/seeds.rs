@@ -28,6 +28,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}"].map(<[u8]>::to_vec).to_vec(),
         "topic" => topics(),
         "worker" => streams(),
+        "ring" => vec![noise(9 * 200), steps(&[0, 2, 0, 0, 2, 0, 3, 0])],
         _ => Vec::new(),
     }
 }
@@ -76,8 +77,17 @@ fn deployments() -> Vec<Vec<u8>> {
 }
 
 fn noise(length: usize) -> Vec<u8> {
-    let mut random = Random::new(7);
+    dice(7, length)
+}
+
+fn dice(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
     (0..length).map(|_| random.byte()).collect()
+}
+
+/// A ring that is filled and emptied in order.
+fn steps(kinds: &[u8]) -> Vec<u8> {
+    kinds.iter().flat_map(|kind| [&[*kind][..], &1024_u64.to_le_bytes()].concat()).collect()
 }
 
 fn indexes() -> Vec<Vec<u8>> {

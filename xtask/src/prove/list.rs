@@ -159,8 +159,16 @@ pub(super) const PROOFS: &[Proof] = &[
         cases: 100_000,
     },
     Proof {
+        name: "hostile-guests",
+        what: "guests and models that try to break out, to take too much or never to end, each in a confined worker: stopped with the right code in time, memory below its limit, a neighbour handles every frame (docs/hostile-guests.md)",
+        package: "sanderling-hostile-guests",
+        program: &["--test", "workers"],
+        test: "every_guest_is_stopped_and_its_neighbour_loses_no_frame",
+        cases: 222,
+    },
+    Proof {
         name: "decoders",
-        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read (cases: for each of ten)",
+        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read; the frame ring under a hostile consumer (cases: for each of eleven)",
         package: "sanderling-fuzz",
         program: &["--test", "smoke"],
         test: "the_targets_hold_for_seeds_and_mutations",

@@ -4,11 +4,13 @@ mod blob;
 mod documents;
 mod messages;
 mod metadata;
+mod ring;
 
 pub use blob::{chunk, index};
 pub use documents::{deployment, release, reported};
 pub use messages::{command, topic, worker};
 pub use metadata::{content, metadata};
+pub use ring::ring;
 
 /// The body of a fuzz target.
 pub type Target = fn(&[u8]);
@@ -25,6 +27,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("command", command),
     ("topic", topic),
     ("worker", worker),
+    ("ring", ring),
 ];
 
 /// What the fuzz programs do without libFuzzer: runs the target on each file that is named on the command line.

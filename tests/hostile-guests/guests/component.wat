@@ -1,0 +1,3 @@
+;; A component, not a module.
+;; ends: init in load
+(component)

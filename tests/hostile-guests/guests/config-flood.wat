@@ -1,0 +1,9 @@
+;; Has its configuration copied over itself, without end.
+;; ends: deadline in sanderling_frame
+(module
+  (import "sanderling_v1" "config" (func $config (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32)
+    (loop $again (drop (call $config (i32.const 0) (i32.const 65536))) (br $again))
+    (unreachable)))

@@ -1,0 +1,6 @@
+;; Says that its frame was not well.
+;; ends: guest in sanderling_frame
+(module
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32) (i32.const 2147483647)))

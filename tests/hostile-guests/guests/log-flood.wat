@@ -1,0 +1,9 @@
+;; Logs without end.
+;; ends: deadline in sanderling_frame
+(module
+  (import "sanderling_v1" "log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32)
+    (loop $again (drop (call $log (i32.const 0) (i32.const 0) (i32.const 65536))) (br $again))
+    (unreachable)))

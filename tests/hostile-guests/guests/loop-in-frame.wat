@@ -1,0 +1,8 @@
+;; An endless loop in its frame function.
+;; ends: deadline in sanderling_frame
+(module
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32)
+    (loop $again (br $again))
+    (unreachable)))

@@ -1,0 +1,9 @@
+;; An endless loop before anything else runs.
+;; ends: fuel in start section
+;; limits: fuel_per_frame 5000000
+(module
+  (memory (export "memory") 1)
+  (func $early (loop $again (br $again)))
+  (start $early)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32) (i32.const 0)))

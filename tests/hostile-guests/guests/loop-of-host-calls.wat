@@ -1,0 +1,9 @@
+;; Asks the host for the time without end.
+;; ends: deadline in sanderling_frame
+(module
+  (import "sanderling_v1" "now" (func $now (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_frame") (result i32)
+    (loop $again (drop (call $now (i32.const 0))) (br $again))
+    (unreachable)))

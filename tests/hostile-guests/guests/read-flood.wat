@@ -1,0 +1,10 @@
+;; Has its frame copied to where it lies already, without end.
+;; ends: deadline in sanderling_frame
+(module
+  (import "sanderling_v1" "frame_read" (func $read (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "sanderling_abi") (result i32) (i32.const 1))
+  (func (export "sanderling_buffer") (param i32) (result i32) (i32.const 64))
+  (func (export "sanderling_frame") (result i32)
+    (loop $again (drop (call $read (i32.const 0) (i32.const 65) (i32.const 65471))) (br $again))
+    (unreachable)))
