@@ -85,7 +85,8 @@ typedef struct sanderling_frame_header {
 #define SANDERLING_FILTER_AREA 2
 
 /* How the current frame becomes a tensor, 64 bytes, little-endian. An element of type f32 or f16 is (pixel / 255 - mean) * scale;
- * with u8 and i8, mean and scale are zero, and an element is the pixel, or the pixel minus 128. */
+ * with u8 and i8, mean and scale are zero, and an element is the pixel, or the pixel minus 128. The frame is cropped, resized as 8-bit
+ * samples (luma and chroma each in its own resolution) and only then converted. */
 typedef struct sanderling_image_op {
     uint32_t crop[4]; /* x, y, width, height in pixels of the frame; width and height 0: the whole frame */
     uint32_t width;   /* of the tensor, 1 to 4096 */

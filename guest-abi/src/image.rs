@@ -16,7 +16,10 @@
 //! | 52 | `reserved` | 12 bytes | zero |
 //!
 //! An element of type f32 or f16 is `(pixel / 255 - mean) * scale`. An element of type u8 is the pixel, one of type i8 the pixel
-//! minus 128; mean and scale must then be zero. Gray is 0.299 R + 0.587 G + 0.114 B, rounded.
+//! minus 128; mean and scale must then be zero. Gray is 0.299 R + 0.587 G + 0.114 B, rounded; of YUYV and NV12 it is luma.
+//!
+//! The frame is cropped, resized as 8-bit samples and only then converted: luma and chroma of YUYV and NV12 are resized each in its own
+//! resolution. Along an axis that keeps its size, and with the filter nearest, chroma is repeated.
 
 /// The record's length in bytes.
 pub const OP: usize = 64;

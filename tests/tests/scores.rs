@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 /// Scores of two engines on one tensor.
 const SAME_TENSOR: f64 = 1e-4;
-/// Scores on the same image, scaled by two image libraries. The runtime's resizer scales rows before columns, Pillow, which
-/// wrote the expected scores, columns before rows; both round to 8 bits in between, so about 18 in 100 pixels differ by
+/// Scores on the same image, scaled by two image libraries. The runtime adds up pixels along columns before rows, Pillow, which
+/// wrote the expected scores, along rows before columns; both round to 8 bits in between, so about 18 in 100 pixels differ by
 /// one gray level. On an image that the model is unsure of, that moves the score by up to 0.048.
 const SAME_IMAGE: f64 = 0.06;
 const IMAGES: usize = 120;

@@ -105,7 +105,7 @@ fn refused(state: &mut HostState, function: &str, error: &ImageError) -> Errno {
     match error {
         ImageError::NotPixels | ImageError::Short { .. } => Errno::NODATA,
         ImageError::TooLarge { .. } | ImageError::Length { .. } => Errno::NOSPC,
-        ImageError::Crop { .. } | ImageError::Resize(_) => Errno::INVAL,
+        ImageError::Crop { .. } => Errno::INVAL,
     }
 }
 

@@ -3,33 +3,40 @@
 //! Purpose: a guest never touches pixels in the interpreter; the host crops, resizes, converts and normalises.
 //!
 //! Invariants: nothing is read outside of a frame's content, whatever its header claims; nothing is allocated before the
-//! sizes that a header or an operation claims were held against the limits. Buffers and the resizer are reused, so a
-//! steady stream of frames of one size allocates nothing but the resizer's coefficients.
+//! sizes that a header or an operation claims were held against the limits. What depends on an operation and on the kind of a
+//! frame is worked out once, and kept for the last [`MAX_PLANS`] of them; so a steady stream of frames allocates nothing.
 //!
-//! The order of an operation: the frame is cropped (pixels outside of the crop do not bleed in), resized as 8-bit
-//! pixels in its own colours, then converted, normalised and laid out. YUYV and NV12 become gray or RGB before they are
-//! resized (BT.601, limited range, as video devices deliver it), gray16 becomes its high byte. The result for gray8 and
-//! rgb8 is that of Pillow's `crop`, `resize`, `convert` within 1/255.
+//! The order of an operation: the frame is cropped (pixels outside of the crop do not bleed in), resized as 8-bit samples, columns
+//! first and then rows, and only then converted, normalised and laid out. So no pixel is converted that the tensor does not have.
+//! Of YUYV and NV12 luma and chroma are resized each in its own resolution, and become RGB at the tensor's size (BT.601, limited
+//! range, as video devices deliver it); along an axis that keeps its size, and with the filter nearest, chroma is repeated, so
+//! that an operation which changes no size converts pixel by pixel. Gray16 becomes its high byte. The module `reference`, which
+//! is built for tests alone, says the same in the plainest way, and the tests hold this one to it byte by byte.
+//!
+//! For gray8 and rgb8 the result is that of Pillow's `crop`, `resize` (`NEAREST`, `BILINEAR`, `BOX`), `convert`: the same with nearest, and
+//! within one gray level with the others, since Pillow goes along rows first and rounds to 8 bits between.
 //!
 //! Failure modes: an [`ImageError`] for a frame that is no image or is shorter than it claims, for a crop outside of
 //! it, and for buffers above the limit.
 
-mod convert;
+mod axis;
 mod decode;
-mod resize;
+mod plan;
+#[cfg(test)]
+mod reference;
+mod rows;
 mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod vector;
 
-use sanderling_guest::{
-    frame::FrameHeader,
-    image::{Color, ImageOp},
-};
+use sanderling_guest::{frame::FrameHeader, image::ImageOp};
 use thiserror::Error;
 
 pub use decode::{DecodeError, DecodeLimits, decode_frame};
-use resize::Scaler;
+use plan::{Key, Plan};
+use rows::Rows;
 use source::Source;
 use tensor::Tables;
 
@@ -77,15 +84,16 @@ pub enum ImageError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// The resizer refused, which the checks before it should make impossible.
-    #[error("the image cannot be resized: {0}")]
-    Resize(String),
 }
+
+/// Operations whose plans are kept: a guest may look at a frame in as many ways without any of them being worked out anew.
+pub const MAX_PLANS: usize = 4;
 
 /// Turns frames into tensors; owns the buffers for it.
 pub struct Preparer {
-    scaler: Scaler,
-    converted: Vec<u8>,
+    /// The one used last at the end.
+    plans: Vec<Plan>,
+    rows: Rows,
     tables: Tables,
     limit: usize,
 }
@@ -93,7 +101,7 @@ pub struct Preparer {
 impl Preparer {
     /// A preparer whose buffers together stay below `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { scaler: Scaler::default(), converted: Vec::new(), tables: Tables::default(), limit }
+        Self { plans: Vec::with_capacity(MAX_PLANS), rows: Rows::new(), tables: Tables::default(), limit }
     }
 
     /// Writes the tensor that `op` makes of a frame to `out`, which has exactly [`ImageOp::tensor_len`] bytes.
@@ -111,26 +119,33 @@ impl Preparer {
             return Err(ImageError::Length { needed: op.tensor_len(), given: out.len() });
         }
         let source = Source::new(header, content)?;
-        let crop = source.crop(op.crop)?;
-        let working = source.working(op.color == Color::Gray);
-        let size = (op.width as usize, op.height as usize);
-        let direct = source.direct();
-        let converted = if direct.is_some() { 0 } else { crop.width * crop.height * working.channels() };
-        let needed = Scaler::needs(&crop, size, working.channels()).saturating_add(converted);
+        let key = Key::new(&source, source.crop(op.crop)?, op);
+        let needed = key.needs().saturating_mul(MAX_PLANS);
         if needed > self.limit {
             return Err(ImageError::TooLarge { needed, limit: self.limit });
         }
-        let small = match direct {
-            Some(image) => self.scaler.scale(image, &crop, working.channels(), size, op.filter)?,
-            None => {
-                source.convert(&crop, working, &mut self.converted);
-                let (image, whole) = source::View::tight(&self.converted, &crop);
-                self.scaler.scale(image, &whole, working.channels(), size, op.filter)?
-            }
-        };
-        self.tables.write(small, working, op, out);
+        self.tables.set(op);
+        let plan = plan(&mut self.plans, key, &source);
+        for y in 0..op.height as usize {
+            self.tables.write(self.rows.make(&source, plan, y), op, y, out);
+        }
         Ok(())
     }
+}
+
+/// The plan for `key`, made where there is none in place of the one that was not used for longest.
+fn plan<'a>(plans: &'a mut Vec<Plan>, key: Key, source: &Source<'_>) -> &'a Plan {
+    match plans.iter().position(|plan| plan.key == key) {
+        // The last one is the one that is used again and again.
+        Some(at) => plans[at..].rotate_left(1),
+        None => {
+            if plans.len() >= MAX_PLANS {
+                plans.remove(0);
+            }
+            plans.push(Plan::new(key, source));
+        }
+    }
+    &plans[plans.len() - 1]
 }
 
 /// Red, green and blue to gray: 0.299 R + 0.587 G + 0.114 B, rounded, in the integers that Pillow uses.

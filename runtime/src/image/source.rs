@@ -1,30 +1,10 @@
-//! The current frame as an image: checks its header against its content, crops, and converts to 8-bit gray or colour.
+//! The current frame as an image: checks its header against its content, crops, and says where its samples lie.
 //!
-//! Invariant: after [`Source::new`] every row that the header claims lies inside of the content.
+//! Invariant: after [`Source::new`] every row that the header claims lies inside of the content, each with all of its samples.
 
 use sanderling_guest::frame::{Format, FrameHeader, Kind};
 
-use super::{ImageError, convert};
-
-/// The pixels that go through the resizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Working {
-    /// One byte a pixel.
-    Gray,
-    /// Three bytes a pixel, red first.
-    Rgb,
-    /// Three bytes a pixel, blue first.
-    Bgr,
-}
-
-impl Working {
-    pub(super) const fn channels(self) -> usize {
-        match self {
-            Self::Gray => 1,
-            Self::Rgb | Self::Bgr => 3,
-        }
-    }
-}
+use super::ImageError;
 
 /// A rectangle inside of the frame, in pixels; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +15,64 @@ pub(super) struct Crop {
     pub(super) height: usize,
 }
 
-/// Rows of 8-bit pixels without gaps: `width` pixels a row.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct View<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) width: usize,
-    pub(super) height: usize,
+/// What the samples of a frame are, once there is one of each for a pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Samples {
+    /// One of gray.
+    Gray,
+    /// One of luma in limited range.
+    Luma,
+    /// Red, green and blue.
+    Rgb,
+    /// Luma and two of chroma.
+    Yuv,
 }
 
-impl<'a> View<'a> {
-    /// Converted pixels, which have the size of the crop that they were made of.
-    pub(super) fn tight(bytes: &'a [u8], crop: &Crop) -> (Self, Crop) {
-        let Crop { width, height, .. } = *crop;
-        (Self { bytes, width, height }, Crop { x: 0, y: 0, width, height })
-    }
+/// Samples of one kind in a row: one in each group of bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    /// Bytes of a group.
+    pub(super) step: usize,
+    /// The sample's place in the group.
+    pub(super) offset: usize,
+    /// Pixels of a row that share a sample.
+    pub(super) shared: usize,
 }
+
+/// Rows that hold the same kinds of samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Band {
+    /// Whether the rows follow those of the frame's height, as NV12's chroma does.
+    pub(super) below: bool,
+    /// Rows of pixels that share a row.
+    pub(super) shared: usize,
+    /// The samples in it, in the order of [`Samples`].
+    pub(super) lanes: &'static [Lane],
+}
+
+const fn lane(step: usize, offset: usize, shared: usize) -> Lane {
+    Lane { step, offset, shared }
+}
+
+const fn whole(lanes: &'static [Lane]) -> Band {
+    Band { below: false, shared: 1, lanes }
+}
+
+const GRAY8: &[Band] = &[whole(&[lane(1, 0, 1)])];
+const GRAY16: &[Band] = &[whole(&[lane(2, 1, 1)])];
+const RGB8: &[Band] = &[whole(&[lane(3, 0, 1), lane(3, 1, 1), lane(3, 2, 1)])];
+const BGR8: &[Band] = &[whole(&[lane(3, 2, 1), lane(3, 1, 1), lane(3, 0, 1)])];
+const YUYV: &[Band] = &[whole(&[lane(2, 0, 1), lane(4, 1, 2), lane(4, 3, 2)])];
+const YUYV_LUMA: &[Band] = &[whole(&[lane(2, 0, 1)])];
+const NV12: &[Band] =
+    &[whole(&[lane(1, 0, 1)]), Band { below: true, shared: 2, lanes: &[lane(2, 0, 2), lane(2, 1, 2)] }];
 
 /// A frame of raw pixels.
 pub(super) struct Source<'a> {
-    format: Format,
-    width: usize,
-    height: usize,
-    stride: usize,
+    pub(super) format: Format,
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) stride: usize,
     bytes: &'a [u8],
 }
 
@@ -107,57 +123,22 @@ impl<'a> Source<'a> {
         Err(ImageError::Crop { crop, width: side(self.width), height: side(self.height) })
     }
 
-    /// What goes through the resizer; `gray` where the tensor is gray.
-    pub(super) fn working(&self, gray: bool) -> Working {
+    /// What there is to be read, and where; `gray` where the tensor is gray, for which chroma does not count.
+    pub(super) fn samples(&self, gray: bool) -> (Samples, &'static [Band]) {
         match self.format {
-            Format::Rgb8 => Working::Rgb,
-            Format::Bgr8 => Working::Bgr,
-            Format::Yuyv | Format::Nv12 if !gray => Working::Rgb,
-            _ => Working::Gray,
+            Format::Rgb8 => (Samples::Rgb, RGB8),
+            Format::Bgr8 => (Samples::Rgb, BGR8),
+            Format::Yuyv if gray => (Samples::Luma, YUYV_LUMA),
+            Format::Yuyv => (Samples::Yuv, YUYV),
+            Format::Nv12 if gray => (Samples::Luma, GRAY8),
+            Format::Nv12 => (Samples::Yuv, NV12),
+            Format::Gray16 => (Samples::Gray, GRAY16),
+            _ => (Samples::Gray, GRAY8),
         }
     }
 
-    /// The frame's own bytes, where the resizer can read them: 8-bit pixels and rows of whole pixels. Rows with a gap are
-    /// taken for wider ones; the crop cuts the gap off again.
-    pub(super) fn direct(&self) -> Option<View<'a>> {
-        let pixel = match self.format {
-            Format::Gray8 => 1,
-            Format::Rgb8 | Format::Bgr8 => 3,
-            _ => return None,
-        };
-        let whole = self.stride.is_multiple_of(pixel) && self.stride.checked_mul(self.height)? <= self.bytes.len();
-        whole.then_some(View { bytes: self.bytes, width: self.stride / pixel, height: self.height })
-    }
-
-    /// Converts the pixels inside of the crop; `out` then begins with those, without gaps.
-    pub(super) fn convert(&self, crop: &Crop, working: Working, out: &mut Vec<u8>) {
-        let row_len = crop.width * working.channels();
-        let len = row_len * crop.height;
-        // Only grows: a smaller image after a larger one must not cost a memset when the larger one comes back.
-        if out.len() < len {
-            out.resize(len, 0);
-        }
-        for (y, to) in (crop.y..).zip(out.chunks_exact_mut(row_len).take(crop.height)) {
-            let row = self.row(y);
-            match (self.format, working) {
-                (Format::Gray16, _) => convert::high_bytes(row, crop.x, to),
-                (Format::Yuyv, Working::Gray) => convert::yuyv_gray(row, crop.x, to),
-                (Format::Yuyv, _) => convert::yuyv_rgb(row, crop.x, to),
-                (Format::Nv12, Working::Gray) => convert::luma_gray(row, crop.x, to),
-                (Format::Nv12, _) => convert::nv12_rgb(row, self.row(self.height + y / 2), crop.x, to),
-                _ => {
-                    let start = crop.x * working.channels();
-                    if let Some(row) = row.get(start..start + to.len()) {
-                        to.copy_from_slice(row);
-                    }
-                }
-            }
-        }
-    }
-
-    /// A row, up to where the next one starts.
-    fn row(&self, y: usize) -> &'a [u8] {
-        let rest = self.bytes.get(y * self.stride..).unwrap_or_default();
-        rest.get(..self.stride).unwrap_or(rest)
+    /// The content from byte `x` of a row on.
+    pub(super) fn from(&self, row: usize, x: usize) -> &'a [u8] {
+        self.bytes.get(row * self.stride + x..).unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@
 use half::f16;
 use sanderling_guest::image::{Color, Element, ImageOp, Layout};
 
-use super::{luma, source::Working};
+use super::rows::Row;
 
 /// The bytes of an element for each value of a pixel; the first ones count where an element is shorter than four.
 type Table = [[u8; 4]; 256];
@@ -24,17 +24,8 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Writes `pixels` as the tensor of `op`.
-    pub(super) fn write(&mut self, pixels: &[u8], working: Working, op: &ImageOp, out: &mut [u8]) {
-        self.make(op);
-        match op.element {
-            Element::F32 => write::<4>(pixels, working, op, &self.channels, out),
-            Element::F16 => write::<2>(pixels, working, op, &self.channels, out),
-            Element::U8 | Element::I8 => write::<1>(pixels, working, op, &self.channels, out),
-        }
-    }
-
-    fn make(&mut self, op: &ImageOp) {
+    /// Makes the tables for `op`, where they are made for another one.
+    pub(super) fn set(&mut self, op: &ImageOp) {
         let wanted = (op.element, op.mean, op.scale);
         if self.made_for == Some(wanted) {
             return;
@@ -56,46 +47,44 @@ impl Tables {
         }
         self.made_for = Some(wanted);
     }
-}
 
-fn write<const N: usize>(pixels: &[u8], working: Working, op: &ImageOp, tables: &[Table; 3], out: &mut [u8]) {
-    let [first, second, third] = tables;
-    let colors = || pixels.as_chunks::<3>().0.iter();
-    // In what place of a pixel the tensor's first channel stands, of red and blue.
-    let turned = matches!((working, op.color), (Working::Rgb, Color::Bgr) | (Working::Bgr, Color::Rgb));
-    match (working, op.color, op.layout) {
-        (Working::Gray, Color::Gray, _) => fill::<N>(out, first, pixels.iter().copied()),
-        (Working::Rgb, Color::Gray, _) => fill::<N>(out, first, colors().map(|[r, g, b]| luma(*r, *g, *b))),
-        (Working::Bgr, Color::Gray, _) => fill::<N>(out, first, colors().map(|[b, g, r]| luma(*r, *g, *b))),
-        (Working::Gray, _, Layout::Nchw) => {
-            for (plane, table) in out.chunks_exact_mut(pixels.len() * N).zip(tables) {
-                fill::<N>(plane, table, pixels.iter().copied());
-            }
+    /// Writes row `y` of the tensor of `op`, for which the tables are set.
+    pub(super) fn write(&self, row: Row<'_>, op: &ImageOp, y: usize, out: &mut [u8]) {
+        let channels = match (row, op.color) {
+            (Row::Gray(gray), _) => [gray; 3],
+            (Row::Colors([red, green, blue]), Color::Bgr) => [blue, green, red],
+            (Row::Colors(colors), _) => colors,
+        };
+        match op.element {
+            Element::F32 => write::<4>(channels, op, y, &self.channels, out),
+            Element::F16 => write::<2>(channels, op, y, &self.channels, out),
+            Element::U8 | Element::I8 => write::<1>(channels, op, y, &self.channels, out),
         }
-        (_, _, Layout::Nchw) => {
-            let mut planes = out.chunks_exact_mut(pixels.len() / 3 * N);
-            let mut next = || planes.next().unwrap_or_default();
-            fill::<N>(next(), first, colors().map(|[a, _, c]| if turned { *c } else { *a }));
-            fill::<N>(next(), second, colors().map(|[_, b, _]| *b));
-            fill::<N>(next(), third, colors().map(|[a, _, c]| if turned { *a } else { *c }));
-        }
-        (Working::Gray, _, Layout::Nhwc) => interleave::<N>(out, tables, pixels.iter().map(|value| [*value; 3])),
-        (_, _, Layout::Nhwc) if turned => interleave::<N>(out, tables, colors().map(|[a, b, c]| [*c, *b, *a])),
-        (_, _, Layout::Nhwc) => interleave::<N>(out, tables, colors().copied()),
     }
 }
 
-fn fill<const N: usize>(out: &mut [u8], table: &Table, values: impl Iterator<Item = u8>) {
+fn write<const N: usize>(channels: [&[u8]; 3], op: &ImageOp, y: usize, tables: &[Table; 3], out: &mut [u8]) {
+    let (width, height) = (op.width as usize, op.height as usize);
+    if op.layout == Layout::Nhwc && op.channels() == 3 {
+        let row = out.get_mut(y * width * 3 * N..(y + 1) * width * 3 * N).unwrap_or_default();
+        return interleave::<N>(row, tables, channels);
+    }
+    let planes = out.chunks_exact_mut(width * height * N);
+    for ((plane, table), values) in planes.zip(tables).zip(channels) {
+        fill::<N>(plane.get_mut(y * width * N..(y + 1) * width * N).unwrap_or_default(), table, values);
+    }
+}
+
+fn fill<const N: usize>(out: &mut [u8], table: &Table, values: &[u8]) {
     for (to, value) in out.as_chunks_mut::<N>().0.iter_mut().zip(values) {
-        *to = look_up(table, value);
+        *to = look_up(table, *value);
     }
 }
 
-fn interleave<const N: usize>(out: &mut [u8], tables: &[Table; 3], pixels: impl Iterator<Item = [u8; 3]>) {
-    for (triple, pixel) in out.as_chunks_mut::<N>().0.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
-        for ((to, table), value) in triple.iter_mut().zip(tables).zip(pixel) {
-            *to = look_up(table, value);
-        }
+fn interleave<const N: usize>(out: &mut [u8], [a, b, c]: &[Table; 3], [first, second, third]: [&[u8]; 3]) {
+    let pixels = out.as_chunks_mut::<N>().0.as_chunks_mut::<3>().0.iter_mut();
+    for (((to, first), second), third) in pixels.zip(first).zip(second).zip(third) {
+        *to = [look_up(a, *first), look_up(b, *second), look_up(c, *third)];
     }
 }
 

@@ -1,17 +1,53 @@
 #![allow(clippy::unwrap_used)]
 
+use proptest::{prelude::*, sample::select};
 use sanderling_guest::{
     frame::{Format, Kind},
-    image::{Element, Filter, Layout, MAX_SIDE},
+    image::{Color, Element, Filter, Layout, MAX_SIDE},
 };
 
-use super::*;
+use super::{reference::tensor, *};
 
 const LIMIT: usize = 64 << 20;
+const FORMATS: [Format; 6] = [Format::Gray8, Format::Rgb8, Format::Bgr8, Format::Gray16, Format::Yuyv, Format::Nv12];
+const ELEMENTS: [(Layout, Element); 8] = [
+    (Layout::Nchw, Element::F32),
+    (Layout::Nhwc, Element::F32),
+    (Layout::Nchw, Element::F16),
+    (Layout::Nhwc, Element::F16),
+    (Layout::Nchw, Element::U8),
+    (Layout::Nhwc, Element::U8),
+    (Layout::Nchw, Element::I8),
+    (Layout::Nhwc, Element::I8),
+];
 
 fn image(format: Format, width: u32, height: u32, stride: u32, bytes: &[u8]) -> FrameHeader {
     let len = u32::try_from(bytes.len()).unwrap();
     FrameHeader { kind: Kind::Image, format, width, height, stride, ..FrameHeader::new("cam0", len) }
+}
+
+/// The bytes of a row without a gap.
+fn tight(format: Format, width: u32) -> u32 {
+    match format {
+        Format::Rgb8 | Format::Bgr8 => 3 * width,
+        Format::Gray16 => 2 * width,
+        Format::Yuyv => 4 * width.div_ceil(2),
+        Format::Nv12 => 2 * width.div_ceil(2),
+        _ => width,
+    }
+}
+
+fn operation(
+    crop: [u32; 4],
+    (width, height): (u32, u32),
+    color: Color,
+    layout: Layout,
+    element: Element,
+    filter: Filter,
+) -> ImageOp {
+    let floats = matches!(element, Element::F32 | Element::F16);
+    let (mean, scale) = if floats { ([0.485, 0.456, 0.406], [4.3668, 4.4643, 4.4444]) } else { ([0.0; 3], [0.0; 3]) };
+    ImageOp { crop, width, height, color, layout, element, filter, mean, scale }
 }
 
 /// Numbers without a pattern, always the same.
@@ -31,116 +67,61 @@ fn prepare(header: &FrameHeader, bytes: &[u8], op: &ImageOp) -> Result<Vec<u8>, 
     Preparer::new(LIMIT).prepare(header, bytes, op, &mut out).map(|()| out)
 }
 
-/// Slow and readable: red, green and blue of the pixel at x, y, by the definition of each format.
-fn pixel(header: &FrameHeader, bytes: &[u8], x: usize, y: usize) -> [u8; 3] {
-    let stride = header.stride as usize;
-    let at = |x: usize, y: usize| bytes[y * stride + x];
-    let yuv = |luma: u8, u: u8, v: u8| {
-        let (c, d, e) = (i32::from(luma) - 16, i32::from(u) - 128, i32::from(v) - 128);
-        let byte = |value: i32| u8::try_from((value >> 8).clamp(0, 255)).unwrap();
-        [byte(298 * c + 409 * e + 128), byte(298 * c - 100 * d - 208 * e + 128), byte(298 * c + 516 * d + 128)]
-    };
-    match header.format {
-        Format::Gray8 => [at(x, y); 3],
-        Format::Rgb8 => [at(3 * x, y), at(3 * x + 1, y), at(3 * x + 2, y)],
-        Format::Bgr8 => [at(3 * x + 2, y), at(3 * x + 1, y), at(3 * x, y)],
-        Format::Gray16 => [at(2 * x + 1, y); 3],
-        Format::Yuyv => yuv(at(2 * x, y), at(4 * (x / 2) + 1, y), at(4 * (x / 2) + 3, y)),
-        Format::Nv12 => {
-            let row = header.height as usize + y / 2;
-            yuv(at(x, y), at(2 * (x / 2), row), at(2 * (x / 2) + 1, row))
-        }
-        other => unreachable!("{other:?}"),
-    }
-}
-
-/// Slow and readable: an operation that does not change the size.
-fn reference(header: &FrameHeader, bytes: &[u8], op: &ImageOp) -> Vec<u8> {
-    let [left, top, width, height] = op.crop.map(|side| side as usize);
-    let channels = op.channels();
-    let mut elements = vec![vec![]; width * height * channels];
-    for y in 0..height {
-        for x in 0..width {
-            let [r, g, b] = pixel(header, bytes, left + x, top + y);
-            let gray = match header.format {
-                // Luma is what a YUV image has; colours cancel out only before they are rounded.
-                Format::Yuyv | Format::Nv12 => {
-                    let step = if header.format == Format::Yuyv { 2 } else { 1 };
-                    let luma = bytes[(top + y) * header.stride as usize + step * (left + x)];
-                    ((298 * (i32::from(luma) - 16) + 128) >> 8).clamp(0, 255) as u8
-                }
-                _ => (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8,
-            };
-            let values = match op.color {
-                Color::Gray => vec![gray],
-                Color::Rgb => vec![r, g, b],
-                Color::Bgr => vec![b, g, r],
-            };
-            for (c, value) in values.into_iter().enumerate() {
-                let place = match op.layout {
-                    Layout::Nchw => (c * height + y) * width + x,
-                    Layout::Nhwc => (y * width + x) * channels + c,
-                };
-                let normal = (f32::from(value) / 255.0 - op.mean[c]) * op.scale[c];
-                elements[place] = match op.element {
-                    Element::F32 => normal.to_le_bytes().to_vec(),
-                    Element::F16 => half::f16::from_f32(normal).to_le_bytes().to_vec(),
-                    Element::U8 => vec![value],
-                    Element::I8 => ((i16::from(value) - 128) as i8).to_le_bytes().to_vec(),
-                };
-            }
-        }
-    }
-    elements.concat()
-}
-
 #[test]
 fn converts_normalises_and_lays_out_every_format_as_the_reference_does() {
     let (width, height) = (11_u32, 7_u32);
     let mut cases = 0;
-    for format in [Format::Gray8, Format::Rgb8, Format::Bgr8, Format::Gray16, Format::Yuyv, Format::Nv12] {
-        let tight = match format {
-            Format::Rgb8 | Format::Bgr8 => 3 * width,
-            Format::Gray16 => 2 * width,
-            Format::Yuyv => 2 * (width + 1),
-            Format::Nv12 => width + 1,
-            _ => width,
-        };
+    for format in FORMATS {
         // Gaps of whole pixels and of bytes, and none.
         for gap in [0, 1, 3] {
-            let stride = tight + gap;
+            let stride = tight(format, width) + gap;
             let bytes = noise((stride * (height + height.div_ceil(2))) as usize);
             let header = image(format, width, height, stride, &bytes);
             for crop in [[0, 0, width, height], [1, 1, 6, 5], [10, 6, 1, 1], [0, 3, width, 2]] {
-                for color in [Color::Gray, Color::Rgb, Color::Bgr] {
-                    for (layout, element) in [
-                        (Layout::Nchw, Element::F32),
-                        (Layout::Nhwc, Element::F32),
-                        (Layout::Nhwc, Element::F16),
-                        (Layout::Nchw, Element::U8),
-                        (Layout::Nhwc, Element::I8),
-                    ] {
-                        let floats = matches!(element, Element::F32 | Element::F16);
-                        let op = ImageOp {
-                            crop,
-                            width: crop[2],
-                            height: crop[3],
-                            color,
-                            layout,
-                            element,
-                            filter: Filter::Bilinear,
-                            mean: if floats { [0.485, 0.456, 0.406] } else { [0.0; 3] },
-                            scale: if floats { [4.3668, 4.4643, 4.4444] } else { [0.0; 3] },
-                        };
-                        let wanted = reference(&header, &bytes, &op);
-                        assert_eq!(prepare(&header, &bytes, &op).unwrap(), wanted, "{format:?} {gap} {op:?}");
-                        cases += 1;
+                for (width, height) in [(crop[2], crop[3]), (crop[2], 3), (5, crop[3]), (4, 9)] {
+                    for color in [Color::Gray, Color::Rgb, Color::Bgr] {
+                        for (layout, element) in ELEMENTS {
+                            for filter in [Filter::Nearest, Filter::Bilinear, Filter::Area] {
+                                let op = operation(crop, (width, height), color, layout, element, filter);
+                                let wanted = tensor(&header, &bytes, &op);
+                                assert_eq!(prepare(&header, &bytes, &op).unwrap(), wanted, "{format:?} {gap} {op:?}");
+                                cases += 1;
+                            }
+                        }
                     }
                 }
             }
         }
     }
-    assert_eq!(cases, 6 * 3 * 4 * 3 * 5);
+    assert_eq!(cases, 6 * 3 * 4 * 4 * 3 * ELEMENTS.len() * 3);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_size_crop_and_stride_gives_what_the_reference_gives(
+        (format, filter, color, kind) in (
+            select(&FORMATS[..]),
+            select(&[Filter::Nearest, Filter::Bilinear, Filter::Area][..]),
+            select(&[Color::Gray, Color::Rgb, Color::Bgr][..]),
+            select(&ELEMENTS[..]),
+        ),
+        (width, height, gap) in (1_u32..200, 1_u32..40, 0_u32..9),
+        (left, top, right, bottom) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+        size in (1_u32..90, 1_u32..60),
+    ) {
+        let stride = tight(format, width) + gap;
+        let bytes = noise((stride * (height + height.div_ceil(2))) as usize);
+        let header = image(format, width, height, stride, &bytes);
+        let part = |from: f64, to: f64, side: u32| {
+            let first = (from * f64::from(side)) as u32;
+            (first, 1 + (to * f64::from(side - first - 1)).round() as u32)
+        };
+        let ((x, width), (y, height)) = (part(left, right, width), part(top, bottom, height));
+        let op = operation([x, y, width, height], size, color, kind.0, kind.1, filter);
+        prop_assert_eq!(prepare(&header, &bytes, &op).unwrap(), tensor(&header, &bytes, &op), "{:?} {:?}", format, op);
+    }
 }
 
 #[test]
@@ -216,6 +197,24 @@ fn a_preparer_that_was_used_gives_the_same_as_a_new_one() {
         used.prepare(&header, &bytes, &op, &mut out).unwrap();
         assert_eq!(out, prepare(&header, &bytes, &op).unwrap(), "{format:?} {side}");
     }
+}
+
+#[test]
+fn keeps_so_many_plans_and_lets_go_of_the_one_not_used_for_longest() {
+    let bytes = noise(64);
+    let header = image(Format::Gray8, 8, 8, 8, &bytes);
+    let mut preparer = Preparer::new(LIMIT);
+    let mut ask = |width: u32| {
+        let op = ImageOp::gray(width, 3);
+        preparer.prepare(&header, &bytes, &op, &mut vec![0; op.tensor_len()]).unwrap();
+        preparer.plans.iter().map(|plan| plan.key.width).collect::<Vec<_>>()
+    };
+    (1..4).for_each(|width| drop(ask(width)));
+    assert_eq!(ask(4), [1, 2, 3, 4]);
+    assert_eq!(ask(1), [2, 3, 4, 1]);
+    assert_eq!(ask(5), [3, 4, 1, 5]);
+    assert_eq!(ask(2), [4, 1, 5, 2]);
+    assert_eq!(preparer.plans.len(), MAX_PLANS);
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! Rows of the tensor, one after the other, out of the rows of the frame.
+//!
+//! Rows first: the source rows of an output row are weighed and summed up, and only the sum is taken apart into its samples
+//! and resized along the row. So what is not needed is never converted, and nothing larger than a few rows is ever kept.
+
+use super::{
+    axis::Sampling,
+    luma,
+    plan::{BandPlan, LanePlan, Plan},
+    source::{Samples, Source},
+    vector::Vector,
+};
+
+/// A row of pixels, each kind of samples apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row<'a> {
+    Gray(&'a [u8]),
+    /// Red, green and blue.
+    Colors([&'a [u8]; 3]),
+}
+
+/// The rows under way; they keep their room from frame to frame.
+pub(super) struct Rows {
+    vector: Vector,
+    /// The weighed sum of source rows.
+    sum: Vec<u8>,
+    /// Samples of one kind out of it.
+    lane: Vec<u8>,
+    /// The same at the tensor's width, for each kind.
+    done: [Vec<u8>; 3],
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self { vector: Vector::detect(), sum: Vec::new(), lane: Vec::new(), done: Default::default() }
+    }
+
+    /// Row `y` of the tensor.
+    pub(super) fn make(&mut self, source: &Source<'_>, plan: &Plan, y: usize) -> Row<'_> {
+        let Self { vector, sum, lane: samples, done } = self;
+        let width = plan.key.width;
+        let mut kinds = done.iter_mut();
+        for band in &plan.bands {
+            let row = weigh(*vector, source, band, y, sum);
+            for (lane, to) in band.lanes.iter().zip(&mut kinds) {
+                resize(*vector, row, lane, samples, room(to, width));
+            }
+        }
+        let [a, b, c] = done.each_mut().map(|row| room(row, width));
+        match (plan.samples, plan.key.gray) {
+            (Samples::Gray, _) => Row::Gray(a),
+            (Samples::Luma, _) => {
+                a.iter_mut().for_each(|sample| *sample = expand(*sample));
+                Row::Gray(a)
+            }
+            (Samples::Rgb, true) => {
+                for ((red, green), blue) in a.iter_mut().zip(b.iter()).zip(c.iter()) {
+                    *red = luma(*red, *green, *blue);
+                }
+                Row::Gray(a)
+            }
+            (Samples::Rgb, false) => Row::Colors([a, b, c]),
+            (Samples::Yuv, _) => {
+                vector.rgb(a, b, c);
+                Row::Colors([a, b, c])
+            }
+        }
+    }
+}
+
+/// The bytes of a source row that are read, or of the sum of several.
+fn weigh<'a>(vector: Vector, source: &Source<'a>, band: &BandPlan, y: usize, sum: &'a mut Vec<u8>) -> &'a [u8] {
+    let base = if band.band.below { source.height } else { 0 } + band.first;
+    let one = |row: usize| source.from(base + row, band.from).get(..band.len).unwrap_or_default();
+    match &band.rows {
+        Sampling::Same => one(y),
+        Sampling::Chosen(rows) => one(rows.get(y).copied().unwrap_or_default()),
+        Sampling::Weighed(weights) => {
+            let (first, window) = weights.window(y);
+            let sum = room(sum, band.len);
+            let rows = source.from(base + first, band.from);
+            vector.blend(rows, source.stride, (window, weights.precision), sum);
+            sum
+        }
+    }
+}
+
+/// The samples of one kind in `row`, at the tensor's width.
+fn resize(vector: Vector, row: &[u8], plan: &LanePlan, samples: &mut Vec<u8>, to: &mut [u8]) {
+    let groups = row.get(plan.start..).unwrap_or_default();
+    let (step, offset) = (plan.lane.step, plan.lane.offset);
+    match &plan.columns {
+        Sampling::Same => vector.pick(groups, step, offset, to),
+        Sampling::Chosen(columns) => {
+            for (to, column) in to.iter_mut().zip(columns) {
+                *to = groups.get(column * step + offset).copied().unwrap_or_default();
+            }
+        }
+        Sampling::Weighed(weights) => {
+            // What stands behind the samples weighs nothing.
+            let samples = room(samples, plan.count + weights.taps);
+            vector.pick(groups, step, offset, samples.get_mut(..plan.count).unwrap_or_default());
+            vector.dots(samples, weights, to);
+        }
+    }
+}
+
+/// The first `len` bytes of a buffer, which only ever grows.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    buffer.get_mut(..len).unwrap_or_default()
+}
+
+/// Limited-range luma to 0..=255: what a colourless pixel becomes.
+fn expand(luma: u8) -> u8 {
+    ((298 * (i32::from(luma) - 16) + 128) >> 8).clamp(0, 255) as u8
+}

@@ -1,0 +1,168 @@
+//! Rows in vectors of 32 bytes, for x86-64 processors with AVX2.
+//!
+//! A closure that is handed to a function of the standard library is not built for the vectors of the function around it, so
+//! the loops below have none.
+
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, _mm_add_epi32, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16,
+    _mm_set1_epi32, _mm_sra_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepu8_epi16,
+    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sra_epi32, _mm256_storeu_si256,
+    _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+};
+
+use super::{FILL, PAIR, plain};
+use crate::image::axis::Weights;
+
+/// Bytes of a vector.
+const WIDE: usize = 32;
+
+/// Proof that the processor has AVX2: there is none where it has not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::image) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+
+    /// As [`Vector::blend`](super::Vector::blend).
+    pub(super) fn blend(self, rows: &[u8], stride: usize, weights: (&[i16], u32), out: &mut [u8]) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { blend(rows, stride, weights, out) }
+    }
+
+    /// As [`Vector::dots`](super::Vector::dots).
+    pub(super) fn dots(self, row: &[u8], weights: &Weights, out: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { dots(row, weights, out) }
+    }
+
+    /// As [`Vector::pick`](super::Vector::pick).
+    pub(super) fn pick(self, row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { pick(row, step, offset, out) }
+    }
+
+    /// As [`Vector::rgb`](super::Vector::rgb).
+    pub(super) fn rgb(self, luma: &mut [u8], u: &mut [u8], v: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { rgb(luma, u, v) }
+    }
+}
+
+/// The plain loop, of which the compiler makes vectors of this width.
+#[target_feature(enable = "avx2")]
+fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
+    plain::pick(row, step, offset, out);
+}
+
+/// As [`pick`].
+#[target_feature(enable = "avx2")]
+fn rgb(luma: &mut [u8], u: &mut [u8], v: &mut [u8]) {
+    plain::rgb(luma, u, v);
+}
+
+/// Block by block; the last one overlaps the one before it.
+#[target_feature(enable = "avx2")]
+fn blend(rows: &[u8], stride: usize, weights: (&[i16], u32), out: &mut [u8]) {
+    let (blocks, rest) = out.as_chunks_mut::<WIDE>();
+    let mut x = 0;
+    for block in &mut *blocks {
+        blend_block(rows, x, stride, weights, block);
+        x += WIDE;
+    }
+    if rest.is_empty() {
+        return;
+    }
+    match x.checked_add(rest.len()) {
+        Some(end) if end >= WIDE => {
+            let mut block = [0; WIDE];
+            blend_block(rows, end - WIDE, stride, weights, &mut block);
+            rest.copy_from_slice(&block[WIDE - rest.len()..]);
+        }
+        _ => plain::blend(rows, stride, weights, x, rest),
+    }
+}
+
+/// A block of the weighed sum: pairs of rows are interleaved, so that one instruction weighs and adds both.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn blend_block(rows: &[u8], x: usize, stride: usize, (weights, precision): (&[i16], u32), block: &mut [u8; WIDE]) {
+    let none = _mm256_setzero_si256();
+    let mut sums = [_mm256_set1_epi32((1 << precision) >> 1); 4];
+    let mut at = x;
+    for pair in weights.as_chunks::<PAIR>().0 {
+        let [even, odd] = *pair;
+        let both = _mm256_set1_epi32(i32::from(even.cast_unsigned()) | i32::from(odd) << 16);
+        let (first, second) = (load(rows, at), load(rows, at + stride));
+        at += PAIR * stride;
+        let (low, high) = (_mm256_unpacklo_epi8(first, second), _mm256_unpackhi_epi8(first, second));
+        let quarters = [
+            _mm256_unpacklo_epi8(low, none),
+            _mm256_unpackhi_epi8(low, none),
+            _mm256_unpacklo_epi8(high, none),
+            _mm256_unpackhi_epi8(high, none),
+        ];
+        for (sum, quarter) in sums.iter_mut().zip(quarters) {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(quarter, both));
+        }
+    }
+    let shift = _mm_cvtsi32_si128(precision.cast_signed());
+    let [a, b, c, d] = sums;
+    let low = _mm256_packs_epi32(_mm256_sra_epi32(a, shift), _mm256_sra_epi32(b, shift));
+    let high = _mm256_packs_epi32(_mm256_sra_epi32(c, shift), _mm256_sra_epi32(d, shift));
+    // SAFETY: `block` has the 32 bytes that are written, and needs no alignment.
+    unsafe { _mm256_storeu_si256(block.as_mut_ptr().cast(), _mm256_packus_epi16(low, high)) }
+}
+
+/// Four windows at a time.
+#[target_feature(enable = "avx2")]
+fn dots(row: &[u8], weights: &Weights, out: &mut [u8]) {
+    let shift = _mm_cvtsi32_si128(weights.precision.cast_signed());
+    let half = _mm_set1_epi32((1 << weights.precision) >> 1);
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let done = fours.len() * 4;
+    let windows = weights.weights.chunks_exact(weights.taps * 4);
+    for ((four, firsts), windows) in fours.iter_mut().zip(weights.firsts.as_chunks::<4>().0).zip(windows) {
+        let [a, b, c, d] = *firsts;
+        let (front, back) = windows.split_at(weights.taps * 2);
+        let (first, second) = front.split_at(weights.taps);
+        let (third, fourth) = back.split_at(weights.taps);
+        let front = _mm256_hadd_epi32(dot(row, a, first), dot(row, b, second));
+        let back = _mm256_hadd_epi32(dot(row, c, third), dot(row, d, fourth));
+        let halves = _mm256_hadd_epi32(front, back);
+        let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+        let sums = _mm_sra_epi32(_mm_add_epi32(sums, half), shift);
+        let words = _mm_packs_epi32(sums, sums);
+        *four = _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes();
+    }
+    plain::dots(row, weights, done, rest);
+}
+
+/// The sums of one window's products, in eight parts.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot(row: &[u8], first: usize, weights: &[i16]) -> __m256i {
+    let mut sums = _mm256_setzero_si256();
+    let Some(samples) = row.get(first..) else { return sums };
+    for (samples, weights) in samples.as_chunks::<FILL>().0.iter().zip(weights.as_chunks::<FILL>().0) {
+        // SAFETY: both have the 16 bytes and the 16 halves of a word that are read, and need no alignment.
+        let (samples, weights) =
+            unsafe { (_mm_loadu_si128(samples.as_ptr().cast()), _mm256_loadu_si256(weights.as_ptr().cast())) };
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_cvtepu8_epi16(samples), weights));
+    }
+    sums
+}
+
+/// The block of `rows` at `at`. What lies behind their end weighs nothing.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(rows: &[u8], at: usize) -> __m256i {
+    let Some(rest) = rows.get(at..) else { return _mm256_setzero_si256() };
+    let Some(block) = rest.first_chunk::<WIDE>() else { return _mm256_setzero_si256() };
+    // SAFETY: `block` has the 32 bytes that are read, and needs no alignment.
+    unsafe { _mm256_loadu_si256(block.as_ptr().cast()) }
+}
