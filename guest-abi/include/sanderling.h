@@ -136,6 +136,8 @@ SANDERLING_IMPORT(now) int32_t sanderling_now(sanderling_time *out);
 /* Makes the current frame a tensor in the guest's memory. */
 SANDERLING_IMPORT(image_tensor)
 int32_t sanderling_image_tensor(const sanderling_image_op *op, void *ptr, uint32_t len);
+/* Inference itself is wasi-nn, the witx of wasi_ephemeral_nn. load_by_name finds the models that the deployment binds; load takes an
+ * ONNX model of the guest's own (encoding 1 or 5, target 0 or 3, one part) with the grant infer:load. */
 /* Makes the current frame an inference input, natively. */
 SANDERLING_IMPORT(nn_input_image)
 int32_t sanderling_nn_input_image(uint32_t context, uint32_t index, const sanderling_image_op *op);

@@ -29,7 +29,8 @@ mod random;
 mod testing;
 
 pub use clock::{Clock, FakeClock};
-pub use host::{Counters, FrameBytes, Ports, nn::NamedModel};
+pub use host::{Counters, FrameBytes, Ports};
+pub use infer::models::NamedModel;
 pub use instance::{FrameReport, Guest, Outcome};
 pub use load::{LoadSpec, Loaded};
 pub use memory::GuestMemory;

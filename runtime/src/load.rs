@@ -14,10 +14,10 @@ use crate::{
     fault,
     host::{
         Grants, HostState, Ports, Settings,
-        nn::{NamedModel, NnState},
+        nn::NnState,
         wasi::{Standard, Strings},
     },
-    infer::{Inference, tract::Tract},
+    infer::{Inference, models::NamedModel, tract::Tract},
     instance::{Body, Guest},
     limits::Budget,
     module::Linked,
@@ -60,19 +60,19 @@ impl Guest {
     /// # Errors
     /// A [`Fault`] that names what is wrong with the module, its imports, its exports or its models.
     pub fn load(spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
-        Self::load_with(&Tract::new(&spec.limits), spec, ports)
+        Self::load_with(Arc::new(Tract::new(&spec.limits)), spec, ports)
     }
 
     /// As [`Guest::load`], with an inference library of the caller's: another one, or one that looks on.
     ///
     /// # Errors
     /// As [`Guest::load`].
-    pub fn load_with(inference: &dyn Inference, spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
+    pub fn load_with(inference: Arc<dyn Inference>, spec: LoadSpec<'_>, ports: Ports) -> Result<Self, Fault> {
         let clock = Arc::clone(&ports.clock);
         let began = clock.mono_ns();
         let linked = Linked::new(spec.module)?;
         let compiled = clock.mono_ns();
-        let nn = NnState::with(inference, spec.models, &spec.limits)?;
+        let nn = NnState::new(inference, spec.models, &spec.limits)?;
         let modelled = clock.mono_ns();
         let settings = Settings {
             nn,

@@ -78,12 +78,12 @@ impl Rig {
     /// Loads a module.
     pub(crate) fn load(module: &[u8], step: u64, edit: impl FnOnce(&mut LoadSpec<'_>)) -> Result<Self, Fault> {
         let tract = Tract::new(&Limits::default());
-        Self::load_on(&tract, module, step, edit)
+        Self::load_on(Arc::new(tract), module, step, edit)
     }
 
     /// Loads a module whose models run on `inference`.
     pub(crate) fn load_on(
-        inference: &dyn Inference,
+        inference: Arc<dyn Inference>,
         module: &[u8],
         step: u64,
         edit: impl FnOnce(&mut LoadSpec<'_>),

@@ -255,6 +255,15 @@ fn a_dry_start_ends_with_stop_and_nothing_has_run() {
 }
 
 #[test]
+fn a_stop_that_comes_while_it_loads_is_answered_when_it_has_loaded() {
+    let mut worker = Worker::spawn(&module(ECHO), Limits::default());
+    worker.say(&ToWorker::Stop);
+    assert!(matches!(worker.hear(), Heard::Ready(_)));
+    assert_eq!(worker.hear(), Heard::Stopped);
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[test]
 fn a_trapping_guest_is_a_fault_that_names_frame_and_export() {
     let mut worker =
         Worker::running(r#"(func (export "sanderling_frame") (result i32) (unreachable))"#, Limits::default());

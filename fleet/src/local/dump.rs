@@ -83,6 +83,10 @@ impl Graph for DumpingGraph {
         let context = Arc::clone(&self.graph).context()?;
         Ok(Box::new(DumpingContext { context, inputs: Vec::new(), folder: Arc::clone(&self.folder) }))
     }
+
+    fn held(&self) -> usize {
+        self.graph.held()
+    }
 }
 
 struct DumpingContext {
@@ -111,6 +115,10 @@ impl DumpingContext {
 }
 
 impl Context for DumpingContext {
+    fn wanted(&self, index: usize) -> Option<TensorType> {
+        self.context.wanted(index)
+    }
+
     fn input(&mut self, index: usize, element: TensorType, dims: &[usize]) -> Result<&mut [u8], InferError> {
         let bytes = self.context.input(index, element, dims)?;
         match self.inputs.iter_mut().find(|(known, ..)| *known == index) {

@@ -189,7 +189,10 @@ impl Run<'_, '_> {
             execution: options.execution,
         };
         let tract = Tract::new(&limits);
-        let inference: &dyn Inference = self.dump.as_ref().map_or(&tract, |dump| dump);
+        let inference: Arc<dyn Inference> = match &self.dump {
+            Some(dump) => Arc::new(dump.clone()),
+            None => Arc::new(tract),
+        };
         Guest::load_with(inference, spec, ports)
     }
 

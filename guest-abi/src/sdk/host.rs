@@ -39,6 +39,13 @@ mod wasm {
 
         #[link(wasm_import_module = "wasi_ephemeral_nn")]
         unsafe extern "C" {
+            pub(super) fn load(
+                parts: *const [*const u8; 2],
+                count: usize,
+                encoding: u32,
+                target: u32,
+                graph: *mut u32,
+            ) -> i32;
             pub(super) fn load_by_name(name: *const u8, len: usize, graph: *mut u32) -> i32;
             pub(super) fn init_execution_context(graph: u32, context: *mut u32) -> i32;
             pub(super) fn set_input(context: u32, index: u32, tensor: *const super::Tensor) -> i32;
@@ -90,6 +97,14 @@ mod wasm {
     pub(in crate::sdk) fn nn_output_info(context: u32, index: u32, out: &mut [u8; INFO]) -> i32 {
         // SAFETY: the host writes INFO bytes.
         unsafe { imports::nn_output_info(context, index, out.as_mut_ptr()) }
+    }
+
+    pub(in crate::sdk) fn nn_load(onnx: &[u8], graph: &mut u32) -> i32 {
+        // In wasm32 a length is as wide as a pointer.
+        let part = [onnx.as_ptr(), core::ptr::without_provenance(onnx.len())];
+        let (onnx_encoding, cpu) = (1, 0);
+        // SAFETY: the host reads one part and the length given, and writes one word.
+        unsafe { imports::load(&part, 1, onnx_encoding, cpu, graph) }
     }
 
     pub(in crate::sdk) fn nn_load_by_name(name: &[u8], graph: &mut u32) -> i32 {

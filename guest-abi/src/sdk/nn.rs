@@ -1,4 +1,4 @@
-//! Inference with the models that the deployment binds, over `wasi_ephemeral_nn`.
+//! Inference with the models that the deployment binds, or that the guest brings, over `wasi_ephemeral_nn`.
 
 use super::{Errno, check, host};
 use crate::{
@@ -41,6 +41,18 @@ impl Model {
     pub fn load(name: &str) -> Result<Self, NnError> {
         let (mut graph, mut context) = (0, 0);
         nn(host::nn_load_by_name(name.as_bytes(), &mut graph))?;
+        nn(host::nn_init(graph, &mut context))?;
+        Ok(Self { context })
+    }
+
+    /// Loads an ONNX model that the guest brings itself. The same bytes are parsed once, however often they are loaded.
+    ///
+    /// # Errors
+    /// `Nn(6)` where `infer:load` is not granted, `Nn(5)` where the host cannot read the model, `Nn(7)` where it is too large, `Nn(4)` where
+    /// too many models are in use.
+    pub fn from_onnx(onnx: &[u8]) -> Result<Self, NnError> {
+        let (mut graph, mut context) = (0, 0);
+        nn(host::nn_load(onnx, &mut graph))?;
         nn(host::nn_init(graph, &mut context))?;
         Ok(Self { context })
     }

@@ -1,4 +1,4 @@
-//! Capabilities, written as `infer` or `emit:<channel>`.
+//! Capabilities, written as `infer`, `infer:load` or `emit:<channel>`.
 
 use std::{fmt, str::FromStr};
 
@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub enum Grant {
     /// Inference with the models bound in the deployment.
     Infer,
+    /// Inference with models that the guest brings itself, besides [`Grant::Infer`].
+    InferLoad,
     /// Emitting records on this channel.
     Emit(String),
 }
@@ -17,6 +19,7 @@ impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Infer => f.write_str("infer"),
+            Self::InferLoad => f.write_str("infer:load"),
             Self::Emit(channel) => write!(f, "emit:{channel}"),
         }
     }
@@ -28,8 +31,9 @@ impl FromStr for Grant {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "infer" => Ok(Self::Infer),
+            Some(("infer", "load")) => Ok(Self::InferLoad),
             Some(("emit", channel)) if !channel.is_empty() => Ok(Self::Emit(channel.to_owned())),
-            _ => Err(format!("unknown grant {text:?}; known are `infer` and `emit:<channel>`")),
+            _ => Err(format!("unknown grant {text:?}; known are `infer`, `infer:load` and `emit:<channel>`")),
         }
     }
 }

@@ -105,6 +105,16 @@ fn ceiling(grants: &[&str], memory_mib: u32, deadline_ms: u32) -> Ceiling {
 }
 
 #[test]
+fn bringing_models_is_a_grant_of_its_own() {
+    let deployment = parse(&with("/modules/0/grants", json!(["infer", "infer:load", "emit:defects"]))).unwrap();
+    let module = &deployment.modules[0];
+    assert_eq!(module.grants.iter().map(ToString::to_string).nth(1).as_deref(), Some("infer:load"));
+    let refused = module.check_ceiling(&ceiling(&["infer", "emit:*"], 16, 200));
+    assert!(matches!(&refused, Err(DeploymentError::GrantAboveCeiling { grant, .. }) if grant == "infer:load"));
+    assert_eq!(module.check_ceiling(&ceiling(&["infer", "infer:load", "emit:*"], 16, 200)), Ok(()));
+}
+
+#[test]
 fn a_module_may_be_given_all_that_its_release_allows_and_nothing_more() {
     let deployment = parse(&document()).unwrap();
     let module = &deployment.modules[0];

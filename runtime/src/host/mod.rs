@@ -92,6 +92,8 @@ pub struct CurrentFrame {
 pub struct Grants {
     /// Inference with the models bound in the deployment.
     pub infer: bool,
+    /// Inference with models that it brings itself.
+    pub infer_load: bool,
     /// The channels on which it may emit.
     pub emit: Vec<String>,
 }
@@ -103,6 +105,7 @@ impl Grants {
         for grant in grants {
             match grant {
                 Grant::Infer => sorted.infer = true,
+                Grant::InferLoad => sorted.infer_load = true,
                 Grant::Emit(channel) => sorted.emit.push(channel.clone()),
             }
         }

@@ -4,196 +4,61 @@
 //! open is decided here:
 //!
 //! - Without the grant `infer` every function answers `unsupported_operation`, counted as a refused call.
-//! - `load` with bytes would need the grant `infer:load`, which this version does not know: it answers
-//!   `unsupported_operation`. Models come from the deployment, by name.
+//! - `load` with bytes wants the grant `infer:load` besides. The encodings are 1 (ONNX) and 5 (autodetect, which is ONNX), others
+//!   are `invalid_encoding`; the targets are 0 (cpu) and 3 (auto), gpu and tpu are `unsupported_operation`, others
+//!   `invalid_argument`. A model has one part. It is parsed where the guest runs: in the worker after it confined itself, under its
+//!   limit of address space. At most [`MAX_BROUGHT`](crate::infer::models::MAX_BROUGHT) such models are kept; their weights count against
+//!   `native_memory_mib`, the time that parsing takes against fuel and deadline.
 //! - A pointer outside of memory is `invalid_argument`, a guest without memory `missing_memory`.
 //! - Type codes 2 and 3 mean u8 and i32 in wasi-nn 0.1 to 0.5, f64 and u8 in 0.6. They are told apart by the length of
-//!   the data over the product of the dimensions.
+//!   the data over the product of the dimensions. That leaves one case open, a tensor without elements, whose data are empty
+//!   with either meaning: then it is the type that the model's input has, and else that of 0.6.
 //! - A buffer that is too small is answered with `too_large`, and the size that is needed is written nevertheless.
-//! - The error behind an errno is written to the module's log, since an errno says little.
+//! - The sentence behind an errno is written to the module's log once, since an errno says little.
 //!
 //! Limits: [`MAX_CONTEXTS`] execution contexts; the tensors of all of them together stay below `native_memory_mib`.
 //! A graph's handle is the same each time it is loaded, so loading cannot use memory up.
 
-use std::sync::Arc;
+mod error;
+mod state;
 
 use sanderling_guest::{
     IMPORTS,
     tensor::{INFO, MAX_RANK, TensorType},
 };
-use sanderling_protocol::{
-    deployment::Limits,
-    worker::{Fault, FaultCode},
-};
 use wasmi::{Caller, Linker, errors::LinkerError};
 
 use super::{Errno, HostState, answer, native, output};
-use crate::{
-    GuestMemory,
-    image::Preparer,
-    infer::{Context, Graph, InferError, Inference},
-};
+use crate::{GuestMemory, infer::InferError};
+pub(super) use error::NnError;
+use error::{SUCCESS, UNSUPPORTED_OPERATION};
+pub use state::NnState;
 
 /// The module name of wasi-nn.
 pub const MODULE: &str = "wasi_ephemeral_nn";
 /// A guest has at most this many execution contexts.
 pub const MAX_CONTEXTS: usize = 16;
 
-const MIB: usize = 1 << 20;
 const WARN: u8 = 1;
-
-/// An errno of wasi-nn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NnErrno(i32);
-
-impl NnErrno {
-    const SUCCESS: i32 = 0;
-    const INVALID_ARGUMENT: Self = Self(1);
-    const MISSING_MEMORY: Self = Self(3);
-    const BUSY: Self = Self(4);
-    const RUNTIME_ERROR: Self = Self(5);
-    const UNSUPPORTED_OPERATION: Self = Self(6);
-    const TOO_LARGE: Self = Self(7);
-    const NOT_FOUND: Self = Self(8);
-}
-
-/// A bad pointer, which is the only errno that reading guest memory gives.
-impl From<Errno> for NnErrno {
-    fn from(_: Errno) -> Self {
-        Self::INVALID_ARGUMENT
-    }
-}
-
-/// A model under the name by which the guest loads it.
-#[derive(Clone, Debug)]
-pub struct NamedModel {
-    /// The name given to `load_by_name`.
-    pub name: String,
-    /// The ONNX file.
-    pub bytes: Arc<[u8]>,
-}
-
-/// Models, execution contexts and tensors of one guest.
-pub struct NnState {
-    models: Vec<Model>,
-    contexts: Vec<Box<dyn Context>>,
-    /// Turns the current frame into tensors; here, so that an input and the preparer can be used at once.
-    pub(super) preparer: Preparer,
-    limit: usize,
-}
-
-struct Model {
-    name: String,
-    graph: Arc<dyn Graph>,
-    loaded: bool,
-}
-
-impl NnState {
-    /// Parses the models.
-    ///
-    /// # Errors
-    /// A fault that names the model that does not parse (`init`) or needs too large a tensor (`native_memory`).
-    pub fn with(inference: &dyn Inference, models: Vec<NamedModel>, limits: &Limits) -> Result<Self, Fault> {
-        let parse = |NamedModel { name, bytes }| {
-            let graph = inference.load(&name, &bytes).map_err(|error| fault(&error))?;
-            Ok(Model { name, graph, loaded: false })
-        };
-        let models = models.into_iter().map(parse).collect::<Result<_, _>>()?;
-        let limit = limit(limits);
-        Ok(Self { models, contexts: Vec::new(), preparer: Preparer::new(limit), limit })
-    }
-
-    fn load_by_name(&mut self, name: &[u8]) -> Result<u32, NnErrno> {
-        let named = self.models.iter_mut().zip(0_u32..).find(|(model, _)| model.name.as_bytes() == name);
-        let (model, handle) = named.ok_or(NnErrno::NOT_FOUND)?;
-        model.loaded = true;
-        Ok(handle)
-    }
-
-    fn init_execution_context(&mut self, graph: i32) -> Result<u32, NnFailure> {
-        let model = usize::try_from(graph).ok().and_then(|graph| self.models.get(graph));
-        let model = model.filter(|model| model.loaded).ok_or(NnErrno::INVALID_ARGUMENT)?;
-        if self.contexts.len() >= MAX_CONTEXTS {
-            return Err(NnErrno::BUSY.into());
-        }
-        let context = Arc::clone(&model.graph).context()?;
-        let handle = u32::try_from(self.contexts.len()).map_err(|_| NnErrno::BUSY)?;
-        self.contexts.push(context);
-        Ok(handle)
-    }
-
-    /// Forgets the execution contexts, with all that their tensors hold, and which models were loaded. The models stay parsed.
-    pub(crate) fn forget(&mut self) {
-        self.contexts.clear();
-        self.models.iter_mut().for_each(|model| model.loaded = false);
-    }
-
-    /// The execution context with this handle.
-    pub(super) fn context(&mut self, handle: i32) -> Option<&mut Box<dyn Context>> {
-        usize::try_from(handle).ok().and_then(|handle| self.contexts.get_mut(handle))
-    }
-
-    /// The execution context with this handle, and what writes images to its inputs.
-    pub(super) fn context_and_preparer(&mut self, handle: i32) -> Option<(&mut Box<dyn Context>, &mut Preparer)> {
-        let context = usize::try_from(handle).ok().and_then(|handle| self.contexts.get_mut(handle))?;
-        Some((context, &mut self.preparer))
-    }
-
-    /// Whether a context may have an input of `bytes`, seen from the tensors of all contexts.
-    pub(super) fn has_room(&self, handle: i32, index: usize, bytes: usize) -> bool {
-        let held = self
-            .contexts
-            .iter()
-            .zip(0_i32..)
-            .map(|(context, own)| context.held(if own == handle { Some(index) } else { None }));
-        held.fold(bytes, usize::saturating_add) <= self.limit
-    }
-}
-
-/// An errno for the guest, and where there is one the sentence for the log.
-struct NnFailure {
-    errno: NnErrno,
-    error: Option<InferError>,
-}
-
-impl From<NnErrno> for NnFailure {
-    fn from(errno: NnErrno) -> Self {
-        Self { errno, error: None }
-    }
-}
-
-impl From<Errno> for NnFailure {
-    fn from(errno: Errno) -> Self {
-        NnErrno::from(errno).into()
-    }
-}
-
-impl From<InferError> for NnFailure {
-    fn from(error: InferError) -> Self {
-        let errno = match &error {
-            InferError::NoPort { .. } | InferError::Type { .. } | InferError::Shape { .. } => NnErrno::INVALID_ARGUMENT,
-            InferError::TooLarge { .. } => NnErrno::TOO_LARGE,
-            InferError::PortType { .. } => NnErrno::UNSUPPORTED_OPERATION,
-            InferError::Load { .. }
-            | InferError::Panicked { .. }
-            | InferError::Missing { .. }
-            | InferError::NotComputed
-            | InferError::Run { .. } => NnErrno::RUNTIME_ERROR,
-        };
-        Self { errno, error: Some(error) }
-    }
-}
+/// Encodings that `load` knows.
+const ONNX: i32 = 1;
+const AUTODETECT: i32 = 5;
+/// Targets that `load` knows.
+const CPU: i32 = 0;
+const AUTO: i32 = 3;
 
 /// Links the functions.
 ///
 /// # Errors
 /// Where a name is linked twice.
 pub fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
-    linker.func_wrap(MODULE, "load", |mut caller: Caller<'_, HostState>, _: i32, _: i32, _: i32, _: i32, _: i32| {
-        // The refusal is all that is wanted of it.
-        let _ = caller.data_mut().allow(false, "load");
-        NnErrno::UNSUPPORTED_OPERATION.0
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "load",
+        |mut caller: Caller<'_, HostState>, parts: i32, count: i32, encoding: i32, target: i32, out: i32| {
+            run(&mut caller, "load", |memory, state| load(memory, state, (parts, count), (encoding, target), out))
+        },
+    )?;
     linker.func_wrap(MODULE, "load_by_name", |mut caller: Caller<'_, HostState>, name: i32, len: i32, out: i32| {
         run(&mut caller, "load_by_name", |memory, state| {
             let graph = state.nn.load_by_name(memory.read(name, len)?)?;
@@ -217,7 +82,7 @@ pub fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
     )?;
     linker.func_wrap(MODULE, "compute", |mut caller: Caller<'_, HostState>, context: i32| {
         run(&mut caller, "compute", |_, state| {
-            Ok(state.nn.context(context).ok_or(NnErrno::INVALID_ARGUMENT)?.compute()?)
+            Ok(state.nn.context(context).ok_or(NnError::Context(context))?.compute()?)
         })
     })?;
     linker.func_wrap(
@@ -243,92 +108,118 @@ pub fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
 fn run(
     caller: &mut Caller<'_, HostState>,
     function: &'static str,
-    work: impl FnOnce(&mut GuestMemory<'_>, &mut HostState) -> Result<(), NnFailure>,
+    work: impl FnOnce(&mut GuestMemory<'_>, &mut HostState) -> Result<(), NnError>,
 ) -> i32 {
     native(caller, |caller| {
         let state = caller.data_mut();
-        if state.allow(state.grants.infer, function).is_err() {
-            return NnErrno::UNSUPPORTED_OPERATION.0;
+        let granted = state.grants.infer && (function != "load" || state.grants.infer_load);
+        if state.allow(granted, function).is_err() {
+            return UNSUPPORTED_OPERATION;
         }
-        let Ok((mut memory, state)) = GuestMemory::split(caller) else {
-            return NnErrno::MISSING_MEMORY.0;
+        let done = match GuestMemory::split(caller) {
+            Ok((mut memory, state)) => work(&mut memory, state),
+            Err(_) => Err(NnError::Memory),
         };
-        match work(&mut memory, state) {
-            Ok(()) => NnErrno::SUCCESS,
-            Err(NnFailure { errno, error }) => {
-                if let Some(error) = error {
-                    explain(state, function, &error);
+        match done {
+            Ok(()) => SUCCESS,
+            Err(error) => {
+                if error.is_worth_a_line() {
+                    explain(caller.data_mut(), function, &error);
                 }
-                errno.0
+                error.errno()
             }
         }
     })
 }
 
-/// Says in the module's log why a call failed; held to the rate of its lines.
+/// Says in the module's log why a call failed: once, and held to the rate of its lines.
 pub(super) fn explain(state: &mut HostState, function: &str, error: &dyn std::fmt::Display) {
-    output::write_line(state, WARN, format!("{function}: {error}").as_bytes());
+    let sentence = format!("{function}: {error}");
+    if state.nn.is_new(&sentence) && output::write_line(state, WARN, sentence.as_bytes()) {
+        state.nn.remember(sentence);
+    }
 }
 
-fn set_input(
-    memory: &GuestMemory<'_>,
-    nn: &mut NnState,
-    context: i32,
-    index: i32,
-    tensor: i32,
-) -> Result<(), NnFailure> {
+fn load(
+    memory: &mut GuestMemory<'_>,
+    state: &mut HostState,
+    (parts, count): (i32, i32),
+    (encoding, target): (i32, i32),
+    out: i32,
+) -> Result<(), NnError> {
+    if !matches!(encoding, ONNX | AUTODETECT) {
+        return Err(NnError::Encoding(encoding));
+    }
+    if !matches!(target, CPU | AUTO) {
+        return Err(NnError::Target(target));
+    }
+    if count != 1 {
+        return Err(NnError::Parts(count.cast_unsigned()));
+    }
+    // Before there is a graph that the guest would never hear of.
+    memory.read_array::<4>(out)?;
+    let [ptr, len] = memory.read_array::<8>(parts)?.as_chunks::<4>().0 else { return Err(NnError::Pointer) };
+    let onnx = memory.read(i32::from_le_bytes(*ptr), i32::from_le_bytes(*len))?;
+    let graph = state.nn.load(onnx)?;
+    Ok(memory.write(out, &graph.to_le_bytes())?)
+}
+
+fn set_input(memory: &GuestMemory<'_>, nn: &mut NnState, handle: i32, index: i32, tensor: i32) -> Result<(), NnError> {
     let mut record = memory.read_array::<20>(tensor)?.as_chunks::<4>().0.iter().copied().map(i32::from_le_bytes);
     let mut next = || record.next().unwrap_or_default();
     let (dims_ptr, rank, code, data_ptr, data_len) = (next(), next(), next().to_le_bytes()[0], next(), next());
     let mut room = [0; MAX_RANK];
-    let rank = usize::try_from(rank).map_err(|_| NnErrno::INVALID_ARGUMENT)?;
-    let dims = room.get_mut(..rank).ok_or(NnErrno::INVALID_ARGUMENT)?;
+    let many = || NnError::Rank(rank.cast_unsigned());
+    let dims = usize::try_from(rank).ok().and_then(|rank| room.get_mut(..rank)).ok_or_else(many)?;
     // At most 32, since the rank is at most 8.
-    let list = memory.read(dims_ptr, rank as i32 * 4)?;
+    let list = memory.read(dims_ptr, rank * 4)?;
     for (dim, bytes) in dims.iter_mut().zip(list.as_chunks::<4>().0) {
         *dim = u32::from_le_bytes(*bytes) as usize;
     }
     let data = memory.read(data_ptr, data_len)?;
     let elements = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim));
-    let element = element(code, data.len(), elements.ok_or(NnErrno::TOO_LARGE)?).ok_or(NnErrno::INVALID_ARGUMENT)?;
-    let index = usize::try_from(index).map_err(|_| NnErrno::INVALID_ARGUMENT)?;
-    if !nn.has_room(context, index, data.len()) {
-        return Err(NnErrno::TOO_LARGE.into());
+    let elements = elements.ok_or_else(|| NnError::Elements(dims.to_vec()))?;
+    let place = usize::try_from(index).unwrap_or(usize::MAX);
+    let wrong = || NnError::Data { len: data.len(), code, dims: dims.to_vec() };
+    let wanted = nn.context(handle).ok_or(NnError::Context(handle))?.wanted(place);
+    let element = element(code, data.len(), elements, wanted).ok_or_else(wrong)?;
+    if !nn.has_room(handle, place, data.len()) {
+        return Err(NnError::Room { bytes: data.len(), limit: nn.limit });
     }
-    let context = nn.context(context).ok_or(NnErrno::INVALID_ARGUMENT)?;
-    let input = context.input(index, element, dims)?;
+    let input = nn.context(handle).ok_or(NnError::Context(handle))?.input(place, element, dims)?;
     if input.len() != data.len() {
-        return Err(NnErrno::INVALID_ARGUMENT.into());
+        return Err(wrong());
     }
     input.copy_from_slice(data);
     Ok(())
 }
 
-/// The type behind a code: the one of the two enumerations whose elements fill the data.
-fn element(code: u8, len: usize, elements: usize) -> Option<TensorType> {
+/// The type behind a code: the one of the two enumerations whose elements fill the data. Where both do, what the input is wanted to be
+/// decides, and then the newer one.
+fn element(code: u8, len: usize, elements: usize, wanted: Option<TensorType>) -> Option<TensorType> {
     let older = match code {
         2 => Some(TensorType::U8),
         3 => Some(TensorType::I32),
         _ => None,
     };
     let fills = |element: &TensorType| elements.checked_mul(element.size()) == Some(len);
-    TensorType::from_u8(code).filter(fills).or_else(|| older.filter(fills))
+    let meant = [TensorType::from_u8(code), older].map(|element| element.filter(fills));
+    meant.into_iter().flatten().find(|element| Some(*element) == wanted).or_else(|| meant.into_iter().flatten().next())
 }
 
 fn get_output(
     memory: &mut GuestMemory<'_>,
     nn: &mut NnState,
-    (context, index): (i32, i32),
+    (handle, index): (i32, i32),
     (buffer, room): (i32, i32),
     written: i32,
-) -> Result<(), NnFailure> {
-    let context = nn.context(context).ok_or(NnErrno::INVALID_ARGUMENT)?;
-    let index = usize::try_from(index).map_err(|_| NnErrno::INVALID_ARGUMENT)?;
-    let bytes = context.output(index)?.bytes;
-    let len = u32::try_from(bytes.len()).map_err(|_| NnErrno::TOO_LARGE)?;
+) -> Result<(), NnError> {
+    let context = nn.context(handle).ok_or(NnError::Context(handle))?;
+    let bytes = context.output(usize::try_from(index).unwrap_or(usize::MAX))?.bytes;
+    let len = u32::try_from(bytes.len()).map_err(|_| NnError::Buffer)?;
     memory.write(written, &len.to_le_bytes())?;
     if len > room.cast_unsigned() {
-        return Err(NnErrno::TOO_LARGE.into());
+        return Err(NnError::Buffer);
     }
     Ok(memory.write(buffer, bytes)?)
 }
@@ -337,11 +228,13 @@ fn output_info(caller: &mut Caller<'_, HostState>, context: i32, index: i32, out
     let state = caller.data_mut();
     state.allow(state.grants.infer, "nn_output_info")?;
     let (mut memory, state) = GuestMemory::split(caller)?;
-    let context = state.nn.context(context).ok_or(Errno::NOENT)?;
-    let index = usize::try_from(index).map_err(|_| Errno::NOENT)?;
-    let info = context.output_info(index).map_err(|error| match error {
-        InferError::NotComputed => Errno::NODATA,
-        _ => Errno::NOENT,
+    let known = match state.nn.context(context) {
+        Some(context) => context.output_info(usize::try_from(index).unwrap_or(usize::MAX)).map_err(NnError::Infer),
+        None => Err(NnError::Context(context)),
+    };
+    let info = known.map_err(|error| {
+        explain(state, "nn_output_info", &error);
+        if matches!(error, NnError::Infer(InferError::NotComputed)) { Errno::NODATA } else { Errno::NOENT }
     })?;
     if info.dims.len() > MAX_RANK {
         return Err(Errno::TOO_BIG);
@@ -355,18 +248,6 @@ fn output_info(caller: &mut Caller<'_, HostState>, context: i32, index: i32, out
     }
     memory.write(out, &record)?;
     Ok(0)
-}
-
-fn limit(limits: &Limits) -> usize {
-    (limits.native_memory_mib as usize).saturating_mul(MIB)
-}
-
-fn fault(error: &InferError) -> Fault {
-    let code = match error {
-        InferError::TooLarge { .. } => FaultCode::NativeMemory,
-        _ => FaultCode::Init,
-    };
-    Fault::new(code, error.to_string())
 }
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use sanderling_guest::{
 };
 use wasmi::{Caller, Linker, errors::LinkerError};
 
-use super::{Errno, HostState, answer, native, nn::explain};
+use super::{
+    Errno, HostState, answer, native,
+    nn::{NnError, explain},
+};
 use crate::{GuestMemory, image::ImageError, infer::InferError};
 
 /// Links the functions.
@@ -59,6 +62,8 @@ fn nn_input_image(caller: &mut Caller<'_, HostState>, context: i32, index: i32, 
     let index = usize::try_from(index).map_err(|_| Errno::NOENT)?;
     let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
     if !state.nn.has_room(context, index, op.tensor_len()) {
+        let error = NnError::Room { bytes: op.tensor_len(), limit: state.nn.limit() };
+        explain(state, "nn_input_image", &error);
         return Err(Errno::NOSPC);
     }
     let (width, height, channels) = (op.width as usize, op.height as usize, op.channels());
@@ -72,7 +77,10 @@ fn nn_input_image(caller: &mut Caller<'_, HostState>, context: i32, index: i32, 
         // An input of type i8 is carried as u8.
         Element::U8 | Element::I8 => TensorType::U8,
     };
-    let (context, preparer) = state.nn.context_and_preparer(context).ok_or(Errno::NOENT)?;
+    let Some((context, preparer)) = state.nn.context_and_preparer(context) else {
+        explain(state, "nn_input_image", &NnError::Context(context));
+        return Err(Errno::NOENT);
+    };
     let prepared = match context.input(index, element, &dims) {
         Ok(input) => preparer.prepare(&frame.header, &frame.bytes, &op, input).map_err(Refused::Image),
         Err(error) => Err(Refused::Infer(error)),

@@ -34,6 +34,10 @@ impl Graph for FakeGraph {
     fn context(self: Arc<Self>) -> Result<Box<dyn Context>, InferError> {
         Ok(Box::new(FakeContext { inputs: vec![(vec![], vec![]); self.inputs], sum: None, runs: 0_i64.to_ne_bytes() }))
     }
+
+    fn held(&self) -> usize {
+        100
+    }
 }
 
 struct FakeContext {
@@ -49,6 +53,10 @@ impl FakeContext {
 }
 
 impl Context for FakeContext {
+    fn wanted(&self, index: usize) -> Option<TensorType> {
+        self.inputs.get(index).map(|_| TensorType::F32)
+    }
+
     fn input(&mut self, index: usize, element: TensorType, dims: &[usize]) -> Result<&mut [u8], InferError> {
         let count = self.inputs.len();
         let (shape, bytes) = self.inputs.get_mut(index).ok_or(InferError::NoPort { what: "input", index, count })?;

@@ -12,6 +12,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod models;
 pub mod tract;
 
 use std::sync::Arc;
@@ -40,12 +41,14 @@ pub enum InferError {
         /// Loaded, prepared or run.
         doing: &'static str,
     },
-    /// Tensors of the model, or its inputs, are above the limit.
-    #[error("the model {name:?} needs a tensor of {bytes} bytes, {limit} are allowed; raise native_memory_mib")]
+    /// The model, one of its tensors, or one of its inputs is above the limit.
+    #[error("the model {name:?} needs {what} of {bytes} bytes, {limit} are allowed; raise native_memory_mib")]
     TooLarge {
         /// The model's name.
         name: String,
-        /// Bytes of the tensor.
+        /// A tensor, or all weights together.
+        what: &'static str,
+        /// Bytes of it.
         bytes: usize,
         /// Bytes allowed.
         limit: usize,
@@ -59,6 +62,12 @@ pub enum InferError {
         port: String,
         /// The type found.
         found: String,
+    },
+    /// The guest brought too many models that it still uses.
+    #[error("a guest brings at most {most} models at a time; bind models in the deployment, or load each once")]
+    Busy {
+        /// How many may be in use.
+        most: usize,
     },
     /// There is no such input or output.
     #[error("there is no {what} {index}; the model has {count}")]
@@ -145,10 +154,16 @@ pub trait Graph: Send + Sync {
     /// # Errors
     /// [`InferError::Run`] where the library refuses.
     fn context(self: Arc<Self>) -> Result<Box<dyn Context>, InferError>;
+
+    /// The bytes of its weights, with those of all plans that are kept.
+    fn held(&self) -> usize;
 }
 
 /// The tensors of one execution context.
 pub trait Context: Send {
+    /// The type that an input is wanted to have; `None` where there is no such input.
+    fn wanted(&self, index: usize) -> Option<TensorType>;
+
     /// The bytes of an input, to be written by the caller. They keep what was written last where type and shape stay.
     ///
     /// # Errors

@@ -1,12 +1,17 @@
 //! The inference port over tract.
 //!
 //! A model whose input shapes are fixed is optimised when it is loaded, and only the plan is kept. One that leaves
-//! dimensions open is optimised for each set of shapes that comes, and the last [`MAX_PLANS`] plans are kept.
+//! dimensions open (with a name, or without) is optimised for each set of shapes that comes. The plans used last are kept: at most
+//! [`MAX_PLANS`] of a model, and no more than `native_memory_mib` together hold. They belong to the model, so all contexts share them.
+//!
+//! Before tract sees a model, [`scan`] looks at what it claims: how many nodes it has, and how large its tensors would be.
 //!
 //! tract's types beyond those of wasi-nn are carried where that loses nothing: i8 and bool as u8, u32 as i32, u64 as
 //! i64, all with the same bits; u16 and i16 outputs are widened to i32.
 //!
 //! External data is not followed: there is no directory beside a model. tract runs on the calling thread.
+
+mod scan;
 
 use std::{
     collections::HashMap,
@@ -34,6 +39,8 @@ use super::{Context, Graph, InferError, Inference, TensorInfo, TensorView};
 pub const MAX_PLANS: usize = 4;
 /// What tract says can quote whole nodes; a message keeps this many characters of it.
 const MAX_REASON: usize = 300;
+/// What is too large, in messages.
+const TENSOR: &str = "a tensor";
 
 type Shapes = Vec<Vec<usize>>;
 
@@ -91,26 +98,58 @@ struct TractGraph {
 struct Plans {
     /// Where shapes are open, so that there may be more plans.
     model: Option<InferenceModel>,
+    /// Bytes of its weights.
+    open: usize,
     /// The one used last at the end.
-    made: Vec<(Shapes, Arc<TypedRunnableModel>)>,
+    made: Vec<Made>,
+}
+
+/// A plan, and what it is made for.
+struct Made {
+    shapes: Shapes,
+    plan: Arc<TypedRunnableModel>,
+    /// Bytes of its weights.
+    bytes: usize,
+}
+
+impl Plans {
+    /// Adds a plan in the place of those that were not used for longest.
+    fn keep(&mut self, made: Made, limit: usize) {
+        while !self.made.is_empty() && (self.made.len() >= MAX_PLANS || self.held().saturating_add(made.bytes) > limit)
+        {
+            self.made.remove(0);
+        }
+        self.made.push(made);
+    }
+
+    /// The bytes of all weights.
+    fn held(&self) -> usize {
+        self.made.iter().map(|made| made.bytes).fold(self.open, usize::saturating_add)
+    }
 }
 
 impl TractGraph {
     fn load(name: &str, mut onnx: &[u8], limit: usize) -> Result<Self, InferError> {
+        // Nearly all of a model's bytes are its weights.
+        let onnx_len = onnx.len();
         let fail = |error: TractError| InferError::Load { name: name.to_owned(), reason: reason(&error) };
         let framework = tract_onnx::onnx();
         let proto = framework.proto_model_for_read(&mut onnx).map_err(fail)?;
+        scan::scan(name, &proto, limit)?;
         let model = framework.model_for_proto_model(&proto).map_err(fail)?;
         drop(proto);
         let inputs = (0..model.inputs.len())
             .map(|index| Port::new(name, index, model.input_fact(index).map_err(fail)?))
             .collect::<Result<Vec<_>, _>>()?;
         let outputs = model.outputs.len();
-        let mut plans = Plans { model: None, made: vec![] };
+        let mut plans = Plans { model: None, open: 0, made: vec![] };
         let fixed: Option<Shapes> = inputs.iter().map(|port| port.dims.as_ref()?.iter().copied().collect()).collect();
         match fixed {
-            Some(shapes) => plans.made.push((shapes, plan(name, model, limit)?)),
-            None => plans.model = Some(model),
+            Some(shapes) => plans.made.push(Made::new(name, shapes, model, limit)?),
+            None => {
+                plans.open = onnx_len;
+                plans.model = Some(model);
+            }
         }
         Ok(Self { name: name.to_owned(), inputs, outputs, limit, plans: Mutex::new(plans) })
     }
@@ -118,22 +157,20 @@ impl TractGraph {
     /// The plan for these shapes, made where there is none.
     fn plan(&self, shapes: &Shapes) -> Result<Arc<TypedRunnableModel>, InferError> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = plans.made.iter().position(|(made_for, _)| made_for == shapes) {
+        if let Some(at) = plans.made.iter().position(|made| made.shapes == *shapes) {
             let found = plans.made.remove(at);
-            let made = Arc::clone(&found.1);
+            let plan = Arc::clone(&found.plan);
             plans.made.push(found);
-            return Ok(made);
+            return Ok(plan);
         }
         let open = plans.model.as_ref().ok_or_else(|| self.run_error("its shapes are fixed to others".to_owned()))?;
         let made = guarded(&self.name, "prepared", || {
             let model = self.bind(open.clone(), shapes).map_err(|error| self.run_error(reason(&error)))?;
-            plan(&self.name, model, self.limit)
+            Made::new(&self.name, shapes.clone(), model, self.limit)
         })?;
-        if plans.made.len() >= MAX_PLANS {
-            plans.made.remove(0);
-        }
-        plans.made.push((shapes.clone(), Arc::clone(&made)));
-        Ok(made)
+        let plan = Arc::clone(&made.plan);
+        plans.keep(made, self.limit);
+        Ok(plan)
     }
 
     fn bind(&self, mut model: InferenceModel, shapes: &Shapes) -> Result<InferenceModel, TractError> {
@@ -197,6 +234,10 @@ impl Graph for TractGraph {
         let inputs = self.inputs.iter().map(|_| None).collect();
         Ok(Box::new(TractContext { graph: self, inputs, running: None, outputs: None }))
     }
+
+    fn held(&self) -> usize {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).held()
+    }
 }
 
 struct TractContext {
@@ -207,6 +248,10 @@ struct TractContext {
 }
 
 impl Context for TractContext {
+    fn wanted(&self, index: usize) -> Option<TensorType> {
+        self.graph.inputs.get(index).map(|port| port.element)
+    }
+
     fn input(&mut self, index: usize, element: TensorType, dims: &[usize]) -> Result<&mut [u8], InferError> {
         let count = self.inputs.len();
         let (Some(port), Some(slot)) = (self.graph.inputs.get(index), self.inputs.get_mut(index)) else {
@@ -226,7 +271,7 @@ impl Context for TractContext {
                 let bytes = dims.iter().try_fold(element.size(), |bytes, dim| bytes.checked_mul(*dim));
                 let bytes = bytes.unwrap_or(usize::MAX);
                 if bytes > limit {
-                    return Err(InferError::TooLarge { name: name(), bytes, limit });
+                    return Err(InferError::TooLarge { name: name(), what: TENSOR, bytes, limit });
                 }
                 let tensor = Tensor::zero_dt(port.datum, dims);
                 Arc::new(tensor.map_err(|error| self.graph.run_error(reason(&error)))?)
@@ -281,7 +326,7 @@ impl Context for TractContext {
         if plans.model.is_some() {
             return Err(InferError::NotComputed);
         }
-        let fact = plans.made.first().and_then(|(_, plan)| plan.model().output_fact(index).ok());
+        let fact = plans.made.first().and_then(|made| made.plan.model().output_fact(index).ok());
         let info = fact.and_then(|fact| {
             let dims = fact.shape.as_concrete()?.to_vec();
             Some(TensorInfo { element: carried(widened(fact.datum_type))?, dims })
@@ -315,27 +360,36 @@ impl TractContext {
     }
 }
 
-/// Optimises a model whose shapes are set, and holds its tensors to the limit before any of them exists.
-fn plan(name: &str, model: InferenceModel, limit: usize) -> Result<Arc<TypedRunnableModel>, InferError> {
-    let fail = |error: TractError| InferError::Load { name: name.to_owned(), reason: reason(&error) };
-    let typed = model.into_typed().map_err(fail)?;
-    check(name, &typed, limit)?;
-    let optimised = typed.into_optimized().map_err(fail)?;
-    check(name, &optimised, limit)?;
-    optimised.into_runnable().map_err(fail)
+impl Made {
+    /// Optimises a model whose shapes are set, and holds its tensors to the limit before any of them exists.
+    fn new(name: &str, shapes: Shapes, model: InferenceModel, limit: usize) -> Result<Self, InferError> {
+        let fail = |error: TractError| InferError::Load { name: name.to_owned(), reason: reason(&error) };
+        let typed = model.into_typed().map_err(fail)?;
+        check(name, &typed, limit)?;
+        let optimised = typed.into_optimized().map_err(fail)?;
+        let bytes = check(name, &optimised, limit)?;
+        Ok(Self { shapes, plan: optimised.into_runnable().map_err(fail)?, bytes })
+    }
 }
 
-fn check(name: &str, model: &TypedModel, limit: usize) -> Result<(), InferError> {
+/// Holds each tensor of a model, and all that is constant together, to the limit. Returns the bytes of the latter.
+fn check(name: &str, model: &TypedModel, limit: usize) -> Result<usize, InferError> {
+    let held = |what, bytes| {
+        let too_large = || InferError::TooLarge { name: name.to_owned(), what, bytes, limit };
+        if bytes > limit { Err(too_large()) } else { Ok(()) }
+    };
+    let mut constant = 0_usize;
     for fact in model.nodes.iter().flat_map(|node| &node.outputs).map(|outlet| &outlet.fact) {
         let bytes = fact.shape.as_concrete().map_or(Some(0), |dims| {
             dims.iter().try_fold(fact.datum_type.size_of(), |bytes, dim| bytes.checked_mul(*dim))
         });
-        let bytes = bytes.unwrap_or(usize::MAX);
-        if bytes > limit {
-            return Err(InferError::TooLarge { name: name.to_owned(), bytes, limit });
+        held(TENSOR, bytes.unwrap_or(usize::MAX))?;
+        if let Some(tensor) = &fact.konst {
+            constant = constant.saturating_add(tensor.len().saturating_mul(tensor.datum_type().size_of()));
         }
     }
-    Ok(())
+    held("weights", constant)?;
+    Ok(constant)
 }
 
 /// The type under which guests see tensors of this one, bit by bit.

@@ -11,9 +11,12 @@ use std::{
 };
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use sanderling_protocol::worker::{
-    Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, ToWorker, WireError,
-    ring::RingError,
+use sanderling_protocol::{
+    deployment::Grant,
+    worker::{
+        Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, ToWorker, WireError,
+        ring::RingError,
+    },
 };
 use sanderling_runtime::{Clock, Guest, LoadSpec, NamedModel, Outcome, Ports, Random};
 use thiserror::Error;
@@ -87,7 +90,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     let ring = Ring::map(&ring_fd)?;
     drop(ring_fd);
     // It touches much of tract's code, which would count as this worker's memory where it has no model.
-    if !start.models.is_empty() {
+    if !start.models.is_empty() || start.grants.contains(&Grant::InferLoad) {
         sanderling_runtime::infer::tract::probe_cpu();
     }
     // The first look finds out how the kernel shows its clock, which is forbidden later.

@@ -31,6 +31,8 @@ pub(in crate::host) struct Rig {
     pub(in crate::host) models: Vec<NamedModel>,
     pub(in crate::host) data: Vec<(usize, Vec<u8>)>,
     pub(in crate::host) infer: bool,
+    /// Whether the guest may bring models.
+    pub(in crate::host) load: bool,
     pub(in crate::host) native_memory_mib: u32,
     pub(in crate::host) frame: (FrameHeader, Vec<u8>),
     /// Where the calls are made from: `frame`, `start` (sanderling_start) or `section` (the start section).
@@ -45,6 +47,7 @@ impl Default for Rig {
             models: vec![],
             data: vec![],
             infer: true,
+            load: false,
             native_memory_mib: 16,
             frame: (FrameHeader::new("cam0", 0), vec![]),
             from: "frame",
@@ -114,6 +117,9 @@ pub(in crate::host) fn try_run(rig: Rig, calls: &[String]) -> Result<Ran, Fault>
     let mut grants = vec!["emit:out".parse().unwrap()];
     if rig.infer {
         grants.push("infer".parse().unwrap());
+    }
+    if rig.load {
+        grants.push("infer:load".parse().unwrap());
     }
     let limits = Limits { native_memory_mib: rig.native_memory_mib, ..Limits::default() };
     let spec = LoadSpec { module: &module, models: rig.models, grants, limits, ..LoadSpec::default() };

@@ -1,12 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     testing::{PAGE, Rig, floats, model, run, try_run, words},
     *,
 };
-use crate::infer::fake::FakeInference;
+use crate::infer::{fake::FakeInference, models::MAX_BROUGHT};
+use sanderling_protocol::{deployment::Limits, worker::FaultCode};
 
 const CONV: &[u8] = include_bytes!("../../../testdata/conv.onnx");
 const TWO: &[u8] = include_bytes!("../../../testdata/two.onnx");
@@ -129,10 +130,128 @@ fn without_the_grant_nothing_works_and_every_function_is_reported_once() {
 }
 
 #[test]
-fn load_with_bytes_is_not_supported() {
+fn loading_what_the_guest_brings_wants_a_grant_of_its_own() {
     let (rig, _) = conv();
-    let ran = run(rig, &["load 0 1 1 0 40", "load -1 -1 -1 -1 -1"]);
+    let ran = run(rig, &["load 500 1 1 0 40", "load -1 -1 -1 -1 -1"]);
     assert_eq!((ran.answers, ran.denied), (vec![6, 6], vec!["load"]));
+    let (rig, _) = conv();
+    let ran = run(Rig { infer: false, load: true, ..rig }, &["load 500 1 1 0 40"]);
+    assert_eq!((ran.answers, ran.denied), (vec![6], vec!["load"]));
+}
+
+/// As [`conv`], with the grant, the model at 20,000 and its part at 500.
+fn bringing() -> (Rig, Vec<f32>) {
+    let (mut rig, score) = conv();
+    rig.data.extend([(20_000, CONV.to_vec()), (500, words(&[20_000, CONV.len() as i32]))]);
+    (Rig { load: true, ..rig }, score)
+}
+
+#[test]
+fn a_model_that_the_guest_brings_computes_as_one_with_a_name() {
+    for load in ["load 500 1 1 0 40", "load 500 1 5 3 40"] {
+        for from in ["frame", "start", "section"] {
+            let (rig, score) = bringing();
+            let calls = [&[load], &CONV_CALLS[1..]].concat();
+            let ran = run(Rig { models: vec![], from, ..rig }, &calls);
+            assert_eq!(ran.answers, [0; 6], "{load} {from} {:?}", ran.log);
+            assert!(ran.floats(3000, 2).iter().zip(&score).all(|(is, was)| (is - was).abs() < 1e-5));
+        }
+    }
+}
+
+#[test]
+fn the_same_bytes_are_the_same_graph() {
+    let (rig, _) = bringing();
+    let ran = run(rig, &["load 500 1 1 0 40", "load_by_name 0 4 44", "load 500 1 1 0 48", "load_by_name 0 4 52"]);
+    assert_eq!((ran.words(40, 4), ran.answers), (vec![0, 1, 0, 1], vec![0; 4]));
+}
+
+#[test]
+fn what_cannot_be_loaded_is_an_errno() {
+    let (mut rig, _) = bringing();
+    rig.data.push((510, words(&[20_000, CONV.len() as i32 - 9])));
+    rig.data.push((520, words(&[PAGE - 10, 11])));
+    rig.data.push((530, words(&[20_000, 0])));
+    rig.data.push((540, words(&[-1, -1])));
+    let cases: [(String, i32); 20] = [
+        ("load 500 1 0 0 40".into(), 2),
+        ("load 500 1 2 0 40".into(), 2),
+        ("load 500 1 4 0 40".into(), 2),
+        ("load 500 1 6 0 40".into(), 2),
+        ("load 500 1 -1 0 40".into(), 2),
+        ("load 500 1 1 1 40".into(), 6),
+        ("load 500 1 1 2 40".into(), 6),
+        ("load 500 1 1 4 40".into(), 1),
+        ("load 500 1 1 -1 40".into(), 1),
+        ("load 500 0 1 0 40".into(), 1),
+        ("load 500 2 1 0 40".into(), 1),
+        ("load 500 -1 1 0 40".into(), 1),
+        ("load -1 1 1 0 40".into(), 1),
+        (format!("load {} 1 1 0 40", PAGE - 7), 1),
+        (format!("load 500 1 1 0 {}", PAGE - 3), 1),
+        ("load 520 1 1 0 40".into(), 1),
+        ("load 540 1 1 0 40".into(), 1),
+        // Cut, and nothing at all.
+        ("load 510 1 1 0 40".into(), 5),
+        ("load 530 1 5 0 40".into(), 5),
+        ("load 500 1 1 0 40".into(), 0),
+    ];
+    let (calls, wanted): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    let ran = try_run(rig, &calls).unwrap();
+    for ((call, wanted), is) in calls.iter().zip(wanted).zip(ran.answers) {
+        assert_eq!(is, wanted, "{call} {:?}", ran.log);
+    }
+    assert!(ran.log.iter().any(|line| line.contains("load: encoding 0 is none")), "{:?}", ran.log);
+}
+
+#[test]
+fn so_many_models_are_brought_and_no_more() {
+    macro_rules! onnx {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../testdata/", $name, ".onnx")).to_vec()
+        };
+    }
+    let (mut rig, _) = bringing();
+    let others = [onnx!("two"), onnx!("u8"), onnx!("i8"), onnx!("i32")];
+    let mut calls = vec!["load 500 1 1 0 40".to_owned()];
+    for (at, onnx) in (0_i32..).zip(others) {
+        let (part, place) = (600 + 8 * at, 30_000 + 1000 * at);
+        rig.data.push((part as usize, words(&[place, onnx.len() as i32])));
+        rig.data.push((place as usize, onnx));
+        calls.push(format!("load {part} 1 1 0 40"));
+    }
+    calls.push("load 600 1 1 0 40".to_owned());
+    let ran = try_run(rig, &calls).unwrap();
+    assert_eq!(calls.len(), MAX_BROUGHT + 2);
+    assert_eq!(ran.answers, [0, 0, 0, 0, 4, 0], "{:?}", ran.log);
+}
+
+#[test]
+fn what_is_brought_counts_against_the_memory() {
+    let (rig, _) = bringing();
+    let ran = run(Rig { models: vec![], native_memory_mib: 0, ..rig }, &["load 500 1 1 0 40"]);
+    assert_eq!(ran.answers, [7]);
+    assert!(ran.log[0].contains("raise native_memory_mib"), "{:?}", ran.log);
+}
+
+#[test]
+fn an_instance_finds_nothing_of_the_one_before_it_but_models_stay_parsed() {
+    let inference = FakeInference::default();
+    let parsed = Arc::clone(&inference.parsed);
+    let mut nn = NnState::new(Arc::new(inference), vec![model("a", &[1])], &Limits::default()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(nn.init_execution_context(0), Err(NnError::Graph(0)));
+        assert_eq!((nn.load_by_name(b"a"), nn.load(&[2])), (Ok(0), Ok(1)));
+        assert_eq!(nn.init_execution_context(1), Ok(0));
+        assert!(nn.context(0).unwrap().output(0).is_err());
+        for index in 0..2 {
+            nn.context(0).unwrap().input(index, TensorType::F32, &[1]).unwrap();
+        }
+        nn.context(0).unwrap().compute().unwrap();
+        nn.forget();
+        assert!(nn.context(0).is_none());
+    }
+    assert_eq!(parsed.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -157,6 +276,7 @@ fn bad_pointers_handles_and_lengths_are_errnos() {
         // Contexts and indices.
         ("set_input 1 0 100".into(), 1),
         ("set_input -1 0 100".into(), 1),
+        ("set_input 15 0 100".into(), 1),
         ("set_input 0 1 100".into(), 1),
         ("set_input 0 -1 100".into(), 1),
         ("set_input 0 0 -1".into(), 1),
@@ -259,9 +379,9 @@ fn there_are_so_many_contexts_and_no_more() {
 fn the_tensors_of_all_contexts_share_one_limit() {
     // 60,000 bytes of input in each of two contexts, of 0.1 MiB that tests of the state itself can set.
     let limits = Limits { native_memory_mib: 0, ..Limits::default() };
-    let nn = NnState::with(&FakeInference::default(), vec![model("sum", &[1])], &limits).unwrap();
+    let mut nn = NnState::new(Arc::new(FakeInference::default()), vec![model("sum", &[1])], &limits).unwrap();
     assert!(!nn.has_room(0, 0, 1));
-    let mut nn = NnState { limit: 100_000, ..nn };
+    nn.limit = 100_000;
     nn.load_by_name(b"sum").unwrap();
     for _ in 0..2 {
         assert!(nn.init_execution_context(0).is_ok());
@@ -276,13 +396,14 @@ fn the_tensors_of_all_contexts_share_one_limit() {
 #[test]
 fn parses_a_model_once_for_all_contexts() {
     let inference = FakeInference::default();
+    let parsed = Arc::clone(&inference.parsed);
     let models = vec![model("a", &[1]), model("b", &[2])];
-    let mut nn = NnState::with(&inference, models, &Limits::default()).unwrap();
-    for (name, handle) in [(b"b", 1), (b"a", 0), (b"b", 1)] {
+    let mut nn = NnState::new(Arc::new(inference), models, &Limits::default()).unwrap();
+    for (name, handle) in [(b"b", 0), (b"a", 1), (b"b", 0)] {
         assert_eq!(nn.load_by_name(name), Ok(handle));
         assert!(nn.init_execution_context(handle as i32).is_ok());
     }
-    assert_eq!(inference.parsed.load(Ordering::Relaxed), 2);
+    assert_eq!(parsed.load(Ordering::Relaxed), 2);
     let context = nn.context(0).unwrap();
     for index in 0..2 {
         context.input(index, TensorType::F32, &[1]).unwrap().copy_from_slice(&1.5_f32.to_ne_bytes());
@@ -315,6 +436,52 @@ fn the_reason_behind_an_errno_stands_in_the_log() {
     assert_eq!(ran.log.len(), 2, "{:?}", ran.log);
     assert!(ran.log[0].contains("set_input: input 0 takes the shape [?, 3], not [1, 4]"), "{:?}", ran.log);
     assert!(ran.log[1].contains("compute: input 0 is not set"), "{:?}", ran.log);
+}
+
+#[test]
+fn the_same_reason_stands_in_the_log_once() {
+    let (rig, _) = conv();
+    let calls = ["compute 7", "compute 7", "compute 8", "compute 7", "load_by_name 0 1 40", "get_output 0 0 -1 0 -1"];
+    let ran = run(rig, &calls);
+    let wanted = [
+        "compute: there is no execution context 7",
+        "compute: there is no execution context 8",
+        "no model is bound",
+        "get_output",
+    ];
+    assert_eq!(ran.log.len(), wanted.len(), "{:?}", ran.log);
+    assert!(ran.log.iter().zip(wanted).all(|(line, wanted)| line.contains(wanted)), "{:?}", ran.log);
+}
+
+#[test]
+fn asking_for_the_size_of_an_output_writes_no_line() {
+    let (rig, _) = conv();
+    let ran = run(rig, &[&CONV_CALLS[..4], &["get_output 0 0 3000 0 48"]].concat());
+    assert_eq!((ran.answers[4], ran.log.len()), (7, 0), "{:?}", ran.log);
+}
+
+#[test]
+fn an_empty_tensor_has_the_type_that_its_input_wants() {
+    // Codes 2 and 3 with data that fit either meaning, because there are none.
+    assert_eq!(element(2, 0, 0, Some(TensorType::U8)), Some(TensorType::U8));
+    assert_eq!(element(2, 0, 0, Some(TensorType::F64)), Some(TensorType::F64));
+    assert_eq!(element(3, 0, 0, Some(TensorType::I32)), Some(TensorType::I32));
+    assert_eq!(element(3, 0, 0, Some(TensorType::F32)), Some(TensorType::U8));
+    assert_eq!(element(2, 0, 0, None), Some(TensorType::F64));
+    // With elements the data decide, whatever is wanted.
+    assert_eq!(element(2, 8, 8, Some(TensorType::F64)), Some(TensorType::U8));
+    assert_eq!(element(3, 8, 8, Some(TensorType::I32)), Some(TensorType::U8));
+    assert_eq!(element(3, 8, 2, Some(TensorType::U8)), Some(TensorType::I32));
+    assert_eq!(element(2, 4, 1, None), None);
+}
+
+#[test]
+fn native_time_counts_against_the_deadline() {
+    let (rig, _) = conv();
+    let calls: Vec<String> = CONV_CALLS[..3].iter().map(|call| (*call).to_owned()).collect();
+    // Each call reads the clock twice, so it takes a tenth of a second; 200 ms are allowed.
+    let fault = try_run(Rig { step: 100_000_000, ..rig }, &calls).unwrap_err();
+    assert_eq!(fault.code, FaultCode::Deadline, "{fault}");
 }
 
 #[test]

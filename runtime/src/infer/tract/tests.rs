@@ -65,13 +65,96 @@ fn prepares_a_model_of_open_shape_for_each_shape_and_keeps_few() {
 }
 
 #[test]
-fn keeps_no_more_plans_than_it_says() {
+fn keeps_no_more_plans_than_it_says_and_lets_go_of_the_one_not_used_for_longest() {
     let (name, onnx) = model!("two");
     let graph = TractGraph::load(name, onnx, LIMIT).unwrap();
-    for batch in 1..20 {
-        graph.plan(&vec![vec![batch, 3]; 2]).unwrap();
+    let ask = |batch: usize| {
+        let plan = graph.plan(&vec![vec![batch, 3]; 2]).unwrap();
+        let plans = graph.plans.lock().unwrap();
+        assert!(Arc::ptr_eq(&plan, &plans.made.last().unwrap().plan));
+        plans.made.iter().map(|made| made.shapes[0][0]).collect::<Vec<_>>()
+    };
+    (1..MAX_PLANS).for_each(|batch| drop(ask(batch)));
+    assert_eq!(ask(4), [1, 2, 3, 4]);
+    assert_eq!(ask(1), [2, 3, 4, 1], "kept, and used last");
+    assert_eq!(ask(5), [3, 4, 1, 5], "in the place of 2");
+    (6..30).for_each(|batch| assert_eq!(ask(batch).len(), MAX_PLANS));
+}
+
+#[test]
+fn plans_hold_no_more_than_the_limit_together() {
+    // A batch of any size, and 40,000 bytes of weights.
+    let (name, onnx) = model!("dense");
+    let graph = TractGraph::load(name, onnx, 100_000).unwrap();
+    for batch in 1..6 {
+        graph.plan(&vec![vec![batch, 100]]).unwrap();
+        assert!(graph.held() <= 100_000 + 40_000, "{}", graph.held());
     }
-    assert_eq!(graph.plans.lock().unwrap().made.len(), MAX_PLANS);
+    assert!(graph.plans.lock().unwrap().made.len() < MAX_PLANS);
+    assert!(matches!(TractGraph::load(name, onnx, 30_000), Err(InferError::TooLarge { .. })), "more than all may hold");
+}
+
+#[test]
+fn contexts_of_a_model_share_its_plans() {
+    let graph = load(model!("two")).unwrap();
+    let before = graph.held();
+    let mut plans = vec![];
+    for _ in 0..3 {
+        let mut context = Arc::clone(&graph).context().unwrap();
+        for index in 0..2 {
+            context.input(index, TensorType::F32, &[2, 3]).unwrap();
+        }
+        context.compute().unwrap();
+        plans.push(graph.held());
+    }
+    assert!(plans.iter().all(|held| *held == plans[0] && *held >= before));
+}
+
+#[test]
+fn binds_dimensions_by_name_and_without_one() {
+    // image [N, C, ?, ?] -> its mean [N, C], and twice the image.
+    let mut context = context(model!("open"));
+    for dims in [[1, 3, 4, 5], [2, 1, 7, 1], [1, 3, 4, 5]] {
+        let count: usize = dims.iter().product();
+        let image: Vec<f32> = (0..count).map(|at| at as f32).collect();
+        context.input(0, TensorType::F32, &dims).unwrap().copy_from_slice(&bytes(&image));
+        context.compute().unwrap();
+        let mean = context.output(0).unwrap();
+        assert_eq!(mean.dims, &dims[..2]);
+        let part = dims[2] * dims[3];
+        let wanted = image.chunks(part).map(|part_of| part_of.iter().sum::<f32>() / part as f32);
+        assert!(floats(&mean).iter().zip(wanted).all(|(is, was)| (is - was).abs() < 1e-4), "{dims:?}");
+        assert_eq!(context.output(1).unwrap().dims, dims);
+    }
+}
+
+#[test]
+fn quantised_models_compute_what_onnxruntime_computes() {
+    let wanted: serde_json::Value = serde_json::from_str(include_str!("../../../testdata/quantised.json")).unwrap();
+    let list = |key: &str| -> Vec<f32> { serde_json::from_value(wanted[key].clone()).unwrap() };
+    for (name, onnx) in [model!("qdq"), model!("qlinear")] {
+        let mut context = context((name, onnx));
+        context.input(0, TensorType::F32, &[1, 1, 8, 8]).unwrap().copy_from_slice(&bytes(&list("image")));
+        context.compute().unwrap();
+        let (is, was) = (floats(&context.output(0).unwrap()), list(name));
+        assert_eq!(is.len(), was.len());
+        // One step of the output's scale: the two round halves in different places.
+        let step = wanted["step"].as_f64().unwrap() as f32;
+        assert!(is.iter().zip(&was).all(|(is, was)| (is - was).abs() <= step * 1.01), "{name}: {is:?} {was:?}");
+        let exact = is.iter().zip(&was).filter(|(is, was)| (**is - **was).abs() < step * 0.01).count();
+        assert!(exact * 10 >= is.len() * 9, "{name}: {exact} of {}", is.len());
+    }
+}
+
+#[test]
+fn claims_of_a_model_are_held_to_the_limit_before_anything_is_made_of_them() {
+    for model in [model!("claims_constant"), model!("claims_tile"), model!("claims_weights")] {
+        let name = model.0;
+        let refused = load(model).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, InferError::TooLarge { limit: LIMIT, .. }), "{name}: {refused}");
+    }
+    let deep = load(model!("deep")).map(|_| ()).unwrap_err();
+    assert!(deep.to_string().contains("graphs inside of graphs"), "{deep}");
 }
 
 #[test]

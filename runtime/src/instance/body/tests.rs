@@ -1,4 +1,4 @@
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use sanderling_protocol::{
     deployment::Execution,
@@ -117,7 +117,7 @@ const SEARCHER: &str = r#"
 fn found(execution: Execution) -> (Vec<Vec<u8>>, usize, usize) {
     let inference = FakeInference::default();
     let module = wat::parse_str(format!("(module {SEARCHER})")).unwrap();
-    let mut rig = Rig::load_on(&inference, &module, 0, |spec| {
+    let mut rig = Rig::load_on(Arc::new(inference.clone()), &module, 0, |spec| {
         spec.execution = execution;
         spec.grants.push("infer".parse().unwrap());
         spec.models.push(NamedModel { name: "m".into(), bytes: [1].as_slice().into() });
