@@ -15,6 +15,7 @@ pub mod report;
 pub mod router;
 pub mod sensors;
 pub mod settings;
+pub mod state;
 pub mod store;
 pub mod sync;
 pub mod workload;

@@ -133,6 +133,19 @@ SANDERLING_IMPORT(log) int32_t sanderling_log(int32_t level, const char *ptr, ui
 SANDERLING_IMPORT(config) int32_t sanderling_config(void *ptr, uint32_t capacity);
 /* Writes the wall and the monotonic time. */
 SANDERLING_IMPORT(now) int32_t sanderling_now(sanderling_time *out);
+/* What the module keeps over restarts and updates, with the grant state:<bytes>. Keys have 1 to SANDERLING_STATE_MAX_KEY bytes,
+ * values at most SANDERLING_STATE_MAX_VALUE, and there are at most SANDERLING_STATE_MAX_KEYS. A call that faults changes nothing. */
+#define SANDERLING_STATE_MAX_KEY 256
+#define SANDERLING_STATE_MAX_VALUE 65536
+#define SANDERLING_STATE_MAX_KEYS 4096
+/* Copies a value as far as it fits; returns its whole length, or -SANDERLING_ENOENT. */
+SANDERLING_IMPORT(state_get)
+int32_t sanderling_state_get(const void *key, uint32_t key_len, void *ptr, uint32_t capacity);
+/* Sets a value; -SANDERLING_ENOSPC above the quota or the number of keys. */
+SANDERLING_IMPORT(state_set)
+int32_t sanderling_state_set(const void *key, uint32_t key_len, const void *ptr, uint32_t len);
+/* Forgets a value; -SANDERLING_ENOENT where there is none. */
+SANDERLING_IMPORT(state_delete) int32_t sanderling_state_delete(const void *key, uint32_t key_len);
 /* Makes the current frame a tensor in the guest's memory. */
 SANDERLING_IMPORT(image_tensor)
 int32_t sanderling_image_tensor(const sanderling_image_op *op, void *ptr, uint32_t len);

@@ -14,5 +14,5 @@ pub const EFAULT: i32 = 14;
 pub const EINVAL: i32 = 22;
 /// There is no room left.
 pub const ENOSPC: i32 = 28;
-/// There is no current frame, or it is not of the kind that is needed.
+/// There is no current frame, or it is not of the kind that is needed; the state is not known before the start functions.
 pub const ENODATA: i32 = 61;

@@ -39,6 +39,7 @@ pub mod frame;
 pub mod image;
 #[cfg(feature = "sdk")]
 pub mod sdk;
+pub mod state;
 pub mod tensor;
 
 /// The version of the contract that `sanderling_abi` returns.

@@ -6,6 +6,7 @@ use sanderling_guest::{
     errno,
     frame::{Format, FrameHeader, HEADER, Kind},
     image::{Color, Element, Filter, ImageOp, Layout, OP},
+    state,
     tensor::INFO,
 };
 
@@ -38,6 +39,7 @@ int main(void) {
     NUMBER(SANDERLING_FORMAT_YUYV); NUMBER(SANDERLING_FORMAT_NV12); NUMBER(SANDERLING_FORMAT_GRAY16); NUMBER(SANDERLING_FORMAT_JPEG);
     NUMBER(SANDERLING_FORMAT_PNG); NUMBER(SANDERLING_FORMAT_F32); NUMBER(SANDERLING_FORMAT_I16);
     NUMBER(SANDERLING_COLOR_GRAY); NUMBER(SANDERLING_COLOR_RGB); NUMBER(SANDERLING_LAYOUT_NCHW); NUMBER(SANDERLING_ELEMENT_F32);
+    NUMBER(SANDERLING_STATE_MAX_KEY); NUMBER(SANDERLING_STATE_MAX_VALUE); NUMBER(SANDERLING_STATE_MAX_KEYS);
     NUMBER(SANDERLING_ELEMENT_U8); NUMBER(SANDERLING_ELEMENT_I8); NUMBER(SANDERLING_FILTER_NEAREST); NUMBER(SANDERLING_FILTER_BILINEAR);
     return 0;
 }
@@ -77,8 +79,9 @@ fn expected() -> Vec<String> {
         .chain([Kind::Bytes, Kind::Json, Kind::Image].map(|kind| kind as i32))
         .chain([Format::None, Format::Gray8, Format::Rgb8, Format::Bgr8, Format::Yuyv].map(|format| format as i32))
         .chain([Format::Nv12, Format::Gray16, Format::Jpeg, Format::Png, Format::F32, Format::I16].map(|f| f as i32))
-        .chain([Color::Gray as i32, Color::Rgb as i32, Layout::Nchw as i32, Element::F32 as i32, Element::U8 as i32])
-        .chain([Element::I8 as i32, Filter::Nearest as i32, Filter::Bilinear as i32]);
+        .chain([Color::Gray as i32, Color::Rgb as i32, Layout::Nchw as i32, Element::F32 as i32])
+        .chain([state::MAX_KEY, state::MAX_VALUE, state::MAX_KEYS].map(|most| most as i32))
+        .chain([Element::U8 as i32, Element::I8 as i32, Filter::Nearest as i32, Filter::Bilinear as i32]);
     assert_eq!((frame.to_bytes().len(), op.to_bytes().len()), (HEADER, OP));
     [hex(&frame.to_bytes()), hex(&op.to_bytes())].into_iter().chain(numbers.map(|number| number.to_string())).collect()
 }

@@ -43,7 +43,7 @@ pub struct ModuleRelease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// The grants, as a deployment writes them; `emit:*` stands for every channel.
+    /// The grants, as a deployment writes them; `emit:*` stands for every channel, `state:<bytes>` for all quotas up to this one.
     pub grants: Vec<String>,
     /// Linear memory in MiB.
     pub memory_mib: u32,
@@ -52,11 +52,18 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// Whether a deployment may give this: the same words, or a channel where the ceiling says `emit:*`.
+    /// Whether a deployment may give this: the same words, a channel where the ceiling says `emit:*`, or a quota of state
+    /// that is no larger than the ceiling's.
     pub fn allows(&self, grant: &Grant) -> bool {
         let asked = grant.to_string();
-        let any_channel = matches!(grant, Grant::Emit(_));
-        self.grants.iter().any(|allowed| *allowed == asked || (any_channel && allowed == "emit:*"))
+        self.grants.iter().any(|allowed| {
+            *allowed == asked
+                || match grant {
+                    Grant::Emit(_) => allowed == "emit:*",
+                    Grant::State(bytes) => matches!(allowed.parse(), Ok(Grant::State(most)) if *bytes <= most),
+                    _ => false,
+                }
+        })
     }
 }
 

@@ -99,7 +99,7 @@ pub struct DeploymentReport {
 pub enum Handover {
     /// The new one is loaded and started before the old one stops.
     MakeBeforeBreak,
-    /// The old one stops before the new one is loaded; frames wait meanwhile, as each input's policy says.
+    /// The old one stops before the new one begins; frames wait meanwhile, as each input's policy says.
     BreakBeforeMake {
         /// What keeps both from running side by side.
         why: String,

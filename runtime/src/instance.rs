@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use sanderling_guest::frame::FrameHeader;
 use sanderling_protocol::{
     deployment::{Decode, Limits},
-    worker::{Fault, FaultCode, InputDecode},
+    worker::{Fault, FaultCode, InputDecode, State},
 };
 
 use crate::{
     Clock,
-    host::{Counters, CurrentFrame, FrameBytes},
+    host::{
+        Counters, CurrentFrame, FrameBytes,
+        state::{Keep, ModuleState},
+    },
     image::{self, DecodeLimits},
     limits::Budget,
     load::Loaded,
@@ -142,6 +145,19 @@ impl Guest {
         self.body.denied()
     }
 
+    /// Gives the guest what its module kept before; `port` takes what it changes from now on. Without it, the module keeps nothing
+    /// beyond this guest. Call it before [`Guest::start`].
+    pub fn restore(&mut self, state: State, port: Box<dyn Keep>) {
+        if let Some(own) = self.body.state_mut() {
+            *own = ModuleState::new(state, port);
+        }
+    }
+
+    /// What the module keeps, as it was when the last call began where that failed. `None` where the host's side was lost.
+    pub fn state(&self) -> Option<&ModuleState> {
+        self.body.state()
+    }
+
     /// Runs `_initialize` and `sanderling_start`, where exported. They share ten frames' worth of fuel and time, and at
     /// least five seconds. Where each frame has an instance of its own there is nothing to run yet.
     ///
@@ -150,7 +166,11 @@ impl Guest {
     pub fn start(&mut self) -> Result<(), Fault> {
         self.check_over()?;
         let mut budget = Budget::start(&self.limits, self.clock.mono_ns());
+        if let Some(state) = self.body.state_mut() {
+            state.open();
+        }
         let result = self.body.start(&mut budget);
+        self.end_call(&result);
         self.unless_stopped(result, &budget, None).map(|_| ())
     }
 
@@ -163,7 +183,9 @@ impl Guest {
         self.check_over()?;
         let began = self.clock.mono_ns();
         let mut budget = Budget::frame(&self.limits, began);
-        match self.run_frame(header, bytes, &mut budget) {
+        let result = self.run_frame(header, bytes, &mut budget);
+        self.end_call(&result);
+        match result {
             Err(Failed::Refused(why)) => Ok(Outcome::Refused(why)),
             other => Ok(match self.unless_stopped(other, &budget, Some(header.seq))? {
                 None => Outcome::Stopped,
@@ -197,6 +219,7 @@ impl Guest {
         self.check_over()?;
         let mut budget = Budget::frame(&self.limits, self.clock.mono_ns());
         let result = self.body.stop(&mut budget);
+        self.end_call(&result);
         self.unless_stopped(result, &budget, None).map(|_| ())
     }
 
@@ -233,6 +256,13 @@ impl Guest {
                 self.spare = buffer;
                 Err(Failed::Refused(error.to_string()))
             }
+        }
+    }
+
+    /// What the call changed of the state is kept if it ended well.
+    fn end_call(&mut self, result: &Result<(), Failed>) {
+        if let Some(state) = self.body.state_mut() {
+            state.end_call(result.is_ok());
         }
     }
 

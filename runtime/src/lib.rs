@@ -29,7 +29,10 @@ mod random;
 mod testing;
 
 pub use clock::{Clock, FakeClock};
-pub use host::{Counters, FrameBytes, Ports};
+pub use host::{
+    Counters, FrameBytes, Ports,
+    state::{Keep, MemoryState},
+};
 pub use infer::models::NamedModel;
 pub use instance::{FrameReport, Guest, Outcome};
 pub use load::{LoadSpec, Loaded};

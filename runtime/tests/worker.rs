@@ -43,6 +43,9 @@ fn module(body: &str) -> Vec<u8> {
         r#"(module
             (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
             (import "sanderling_v1" "log" (func $log (param i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "state_set" (func $set (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "state_delete" (func $delete (param i32 i32) (result i32)))
             (memory (export "memory") 1)
             (func (export "sanderling_abi") (result i32) (i32.const 1)) {body})"#
     );
@@ -63,6 +66,7 @@ enum Heard {
     Done(u64),
     Refused(u64),
     Denied(String),
+    State(Vec<u8>, Option<Vec<u8>>),
     Fault(Fault),
     Stopped,
     /// The socket was closed.
@@ -97,7 +101,7 @@ impl Worker {
             execution: Execution::Reactor,
             inputs: Vec::new(),
             config: "null".into(),
-            grants: vec!["emit:echo".parse().unwrap()],
+            grants: vec!["emit:echo".parse().unwrap(), "state:100".parse().unwrap()],
             limits,
         })));
         worker
@@ -143,6 +147,8 @@ impl Worker {
                     FromWorker::FrameDone(done) => Heard::Done(done.seq),
                     FromWorker::FrameRefused { seq, .. } => Heard::Refused(seq),
                     FromWorker::Denied { function } => Heard::Denied(function.into()),
+                    FromWorker::StateSet { key, value } => Heard::State(key.into(), Some(value.into())),
+                    FromWorker::StateDelete { key } => Heard::State(key.into(), None),
                     FromWorker::Fault(fault) => Heard::Fault(fault),
                     FromWorker::Stopped => Heard::Stopped,
                 };
@@ -242,6 +248,33 @@ fn takes_frames_that_came_one_by_one_while_it_slept() {
     worker.say(&ToWorker::Stop);
     assert!(matches!(worker.hear(), Heard::Log(_)));
     assert_eq!(worker.hear(), Heard::Stopped);
+}
+
+#[test]
+fn begins_with_what_its_module_kept_and_says_what_each_call_changes_before_its_end() {
+    // Keeps the first two bytes of what `k` had as `l`, and deletes `k`; a second frame traps after it has changed something.
+    let body = r#"(data (i32.const 0) "kl") (global $frames (mut i32) (i32.const 0))
+        (func (export "sanderling_frame") (result i32)
+            (drop (call $delete (i32.const 0) (i32.const 1)))
+            (drop (call $set (i32.const 1) (i32.const 1) (i32.const 8) (i32.const 1)))
+            (global.set $frames (i32.add (global.get $frames) (i32.const 1)))
+            (if (i32.eq (global.get $frames) (i32.const 2)) (then (unreachable)))
+            (i32.const 0))
+        (func (export "sanderling_start") (result i32)
+            (drop (call $get (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 2)))
+            (call $set (i32.const 1) (i32.const 1) (i32.const 8) (i32.const 2)))"#;
+    let mut worker = Worker::spawn(&module(body), Limits::default());
+    assert!(matches!(worker.hear(), Heard::Ready(_)));
+    worker.say(&ToWorker::State { key: b"k".to_vec(), value: b"value".to_vec() });
+    worker.say(&ToWorker::Begin);
+    assert_eq!(worker.hear(), Heard::State(b"l".to_vec(), Some(b"va".to_vec())));
+    assert_eq!(worker.hear(), Heard::Running);
+    worker.frame(1, b"");
+    assert_eq!(worker.hear(), Heard::State(b"k".to_vec(), None));
+    assert_eq!(worker.hear(), Heard::State(b"l".to_vec(), Some(b"v".to_vec())));
+    assert_eq!(worker.hear(), Heard::Done(1));
+    worker.frame(2, b"");
+    assert!(matches!(worker.hear(), Heard::Fault(_)), "and no change");
 }
 
 #[test]

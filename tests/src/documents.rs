@@ -54,6 +54,11 @@ impl Module {
         self.grant(&format!("emit:{channel}"))
     }
 
+    /// Lets it keep so many bytes of state.
+    pub fn keeps(self, bytes: u64) -> Self {
+        self.grant(&format!("state:{bytes}"))
+    }
+
     /// Sets a field by its path, such as `/limits/memory_mib` or `/restart`.
     pub fn set(mut self, path: &str, value: Value) -> Self {
         let mut field = &mut self.0;

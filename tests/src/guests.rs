@@ -37,6 +37,63 @@ pub fn counts(tag: u8, spins: u32) -> Vec<u8> {
     ))
 }
 
+/// Counts frames in its state, and emits for each one the count where [`ticks`] emits the frame's number.
+pub fn remembers(tag: u8) -> Vec<u8> {
+    stateful(tag, "")
+}
+
+/// As [`remembers`], but it counts in millions, and its `n`th frame traps.
+pub fn spoils(n: u32, tag: u8) -> Vec<u8> {
+    stateful(
+        tag,
+        &format!(
+            r#"(i64.store (i32.const 0) (i64.add (i64.load (i32.const 0)) (i64.const 1000000)))
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (if (i32.eq (global.get $count) (i32.const {n})) (then (unreachable)))"#
+        ),
+    )
+}
+
+/// Keeps eight bytes more with each frame, and emits for each one the answer negated where [`ticks`] emits the frame's number.
+pub fn fills(tag: u8) -> Vec<u8> {
+    keeping(&format!(
+        r#"(func (export "sanderling_frame") (result i32)
+            (drop {HEADER})
+            (i64.store (i32.const 0) (i64.sub (i64.const 0)
+                (i64.extend_i32_s (call $state_set (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0)))))
+            (i32.store8 (i32.const 16) (i32.const {tag}))
+            (call $emit (i32.const 128) (i32.const 5) (i32.const 0) (i32.const 17)))"#
+    ))
+}
+
+fn stateful(tag: u8, then: &str) -> Vec<u8> {
+    keeping(&format!(
+        r#"(global $count (mut i32) (i32.const 0)) (data (i32.const 144) "count")
+        (func (export "sanderling_frame") (result i32)
+            (drop {HEADER})
+            (i64.store (i32.const 0) (i64.const 0))
+            (drop (call $state_get (i32.const 144) (i32.const 5) (i32.const 0) (i32.const 8)))
+            (i64.store (i32.const 0) (i64.add (i64.load (i32.const 0)) (i64.const 1)))
+            {then}
+            (i32.store8 (i32.const 16) (i32.const {tag}))
+            (drop (call $emit (i32.const 128) (i32.const 5) (i32.const 0) (i32.const 17)))
+            (call $state_set (i32.const 144) (i32.const 5) (i32.const 0) (i32.const 8)))"#
+    ))
+}
+
+fn keeping(body: &str) -> Vec<u8> {
+    assemble(&format!(
+        r#"(module
+            (import "sanderling_v1" "frame_info" (func $frame_info (param i32) (result i32)))
+            (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "state_get" (func $state_get (param i32 i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "state_set" (func $state_set (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1) (data (i32.const 128) "ticks")
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            {body})"#
+    ))
+}
+
 /// Takes no frames, and has nothing to do.
 pub fn idles() -> Vec<u8> {
     module(r#"(func (export "sanderling_frame") (result i32) (i32.const 0))"#)

@@ -40,7 +40,10 @@ impl Driver {
                 self.saved_time = Some(time);
                 self.store(Job::Trust(files, time));
             }
-            Effect::PersistSlots(slots) => self.store(Job::Slots(slots)),
+            Effect::PersistSlots(slots) => {
+                self.slots = Some(slots.clone());
+                self.store(Job::Slots(slots));
+            }
             Effect::Survey { number, blobs } => self.keeper.give(Job::Survey { number, blobs }),
             Effect::Begin { digest, index } => self.keeper.give(Job::Begin(digest, index)),
             Effect::Write { blob, index, chunk, content } => {
@@ -75,6 +78,7 @@ impl Driver {
 
     fn start(&mut self, generation: u64, plan: Arc<Plan>) {
         tracing::info!(generation, deployment = %plan.slot.name, "a deployment is started");
+        self.gathered.borrow_mut().states().place(generation, plan.identity);
         let channels = self.works.place(generation, &plan);
         self.spool.configure(channels);
         if !self.works.launch_staged(generation) {

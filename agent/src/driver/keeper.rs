@@ -35,7 +35,7 @@ const REJECTED: &str = "list";
 pub(super) enum Job {
     /// Store the trusted metadata, and the time, in one transaction.
     Trust(Vec<(String, Vec<u8>)>, i64),
-    /// Store the slots, in one transaction.
+    /// Store the slots, in one transaction, which lets modules' state follow them.
     Slots(Box<Slots>),
     /// Store that this time was reached, Unix seconds.
     Time(i64),
@@ -227,6 +227,8 @@ fn change(job: &Job) -> Result<Change, StoreError> {
                     change = change.put(Table::Slots, name, slot)?;
                 }
             }
+            let (committed, trial) = (&slots.committed, slots.trial.as_ref().map(|trial| &trial.slot));
+            change = change.settle_state(committed.as_ref().map(Slot::identity), trial.map(Slot::identity));
             if let Some(trial) = &slots.trial {
                 change = change.put(Table::Slots, CANDIDATE, trial)?;
             }

@@ -38,7 +38,7 @@ use crate::{
     sensors::Sensors,
     settings::Settings,
     store::{BlobError, Usage, database::Database},
-    sync::{Effect, Event, Now, Sync},
+    sync::{Effect, Event, Now, Slots, Sync},
     workload::{Happened, WorkloadEvent},
 };
 use keeper::{Done, Job, Keeper, judged};
@@ -100,6 +100,8 @@ struct Driver {
     queue: VecDeque<Effect>,
     /// A change is being stored: what follows waits.
     storing: bool,
+    /// The slots that are being stored.
+    slots: Option<Box<Slots>>,
     /// What the disk did not do, and when it is given again; the first of it first.
     again: VecDeque<(Duration, Job)>,
     keeper: Keeper,
@@ -210,9 +212,18 @@ impl Driver {
             Input::Link(event) => self.link_event(event),
             Input::Keeper(done) => self.done(done),
             Input::Spool(Spooled::Records { epoch, records }) => self.records(epoch, records),
+            Input::Spool(Spooled::Room) => self.spool.push(Vec::new()),
+            Input::Spool(Spooled::RowsLost) => {
+                let rows = self.gathered.borrow_mut().states().rows();
+                self.gathered.borrow_mut().rows(rows);
+            }
             Input::Spool(Spooled::Failed(why)) => self.decide(Event::Refused { what: "outbox".into(), why }),
             Input::Workload(event) => self.happened(event),
             Input::Outcome(outcome) => {
+                if let Outcome::Gone { generation } = &outcome {
+                    let rows = self.gathered.borrow_mut().states().gone(*generation);
+                    self.gathered.borrow_mut().rows(rows);
+                }
                 if let Some(event) = self.works.finished(outcome) {
                     self.decide(event);
                 }
@@ -234,7 +245,13 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Stored(Ok(())) => self.storing = false,
+            Done::Stored(Ok(())) => {
+                self.storing = false;
+                if let Some(slots) = self.slots.take() {
+                    let rows = self.gathered.borrow_mut().states().settle(&slots);
+                    self.gathered.borrow_mut().rows(rows);
+                }
+            }
             Done::Stored(Err((error, job))) => {
                 tracing::error!(%error, "a change was not stored; updates wait until it is");
                 self.again.push_back((self.mono() + STORE_AGAIN, *job));

@@ -17,9 +17,9 @@ const ROOM_KEPT: usize = 4;
 impl Driver {
     /// Gives the outbox what guests and this loop have said.
     pub(super) fn hand_over_records(&mut self) {
-        let records = self.gathered.borrow_mut().take();
-        if !records.is_empty() {
-            self.spool.push(records);
+        let said = self.gathered.borrow_mut().take();
+        if !said.is_empty() {
+            self.spool.push(said);
             self.more_records();
         }
     }

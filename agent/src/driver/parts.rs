@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
-use sanderling_protocol::tuf::{Restored, TrustError, Trusted};
+use sanderling_protocol::{
+    tuf::{Restored, TrustError, Trusted},
+    worker::{State, StateChanges, StateError},
+};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -23,7 +26,7 @@ use tokio::{
 use super::{
     Driver, Inputs,
     keeper::{self, Keeper, judged},
-    spool::Spool,
+    spool::{Said, Spool},
     works::{Memories, Shelf, Works, data_channel},
 };
 use crate::{
@@ -43,13 +46,14 @@ use crate::{
     router::Router,
     sensors::{Ports as SensorPorts, Sensors},
     settings::Settings,
+    state::{self, Rows, States},
     store::{
         BlobError, StoreError,
         blobs::FileBlobs,
         database::{Database, RedbStore},
     },
     sync::{Config, Limits, Sync},
-    workload::{Options, Ports as WorkloadPorts, Records, Workloads, memory::Machine},
+    workload::{self, Emitted, Options, Ports as WorkloadPorts, Records, StateOf, Workloads, memory::Machine},
 };
 
 /// Bytes of frame memory that may lie idle.
@@ -118,20 +122,47 @@ impl DriverError {
     }
 }
 
-/// What guests and the driver have said and the outbox does not have yet.
+/// What guests and the driver have said and the outbox does not have yet, and what modules keep.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    records: Vec<(String, Bytes)>,
+    said: Vec<Said>,
     wake: Rc<Wake>,
+    states: States,
 }
 
 impl Gathered {
     pub(super) fn push(&mut self, channel: String, payload: Bytes) {
-        self.records.push((channel, payload));
+        self.said.push(Said::Record(channel, payload));
     }
 
-    pub(super) fn take(&mut self) -> Vec<(String, Bytes)> {
-        std::mem::take(&mut self.records)
+    /// Rows of modules' state to be stored.
+    pub(super) fn rows(&mut self, rows: Rows) {
+        if !rows.is_empty() {
+            self.said.push(Said::Frame { records: Vec::new(), rows });
+        }
+    }
+
+    /// What modules keep.
+    pub(super) fn states(&mut self) -> &mut States {
+        &mut self.states
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+}
+
+impl workload::States for Gathered {
+    fn state(&self, generation: u64, module: &str) -> State {
+        self.states.state(generation, module)
+    }
+
+    fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
+        let rows = self.states.keep(of.generation, of.module, &changes, of.quota)?;
+        let named = |record: Emitted| (data_channel(of.module, &record.channel), record.payload);
+        self.said.push(Said::Frame { records: records.into_iter().map(named).collect(), rows });
+        self.wake.notify_one();
+        Ok(())
     }
 }
 
@@ -218,6 +249,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let store = RedbStore::new(database.clone());
     let blobs = FileBlobs::open(&settings.paths.state, settings.limits.reserve_bytes)?;
     let loaded = keeper::load(&store);
+    let (states, rows) = States::load(state::table::load(&database)?, &loaded.slots);
     let (spool, spooled) = Spool::start(outbox, clock.clone()).map_err(failed("starting a thread"))?;
     let (keeper, kept) = Keeper::start(Box::new(store), Box::new(blobs)).map_err(failed("starting a thread"))?;
 
@@ -231,11 +263,17 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (sync, effects) = Sync::start(config(&settings), trusted, loaded.slots, refused, now);
 
     let wake = Rc::new(Wake::new());
-    let gathered = Rc::new(RefCell::new(Gathered { records: Vec::new(), wake: wake.clone() }));
+    let gathered = Rc::new(RefCell::new(Gathered { said: Vec::new(), wake: wake.clone(), states }));
+    gathered.borrow_mut().rows(rows);
     let pool = Pool::new(IDLE_FRAMES);
     let shelf = Rc::new(Shelf::default());
-    let ports =
-        WorkloadPorts { blobs: shelf.clone(), records: gathered.clone(), clock: clock.clone(), pool: pool.clone() };
+    let ports = WorkloadPorts {
+        blobs: shelf.clone(),
+        records: gathered.clone(),
+        states: gathered.clone(),
+        clock: clock.clone(),
+        pool: pool.clone(),
+    };
     let options = Options { load: settings.workloads.load, ..Options::new(settings.paths.worker.clone()) };
     let (workloads, happened) = Workloads::new(options, ports);
     let router = Router::new();
@@ -268,6 +306,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         sync,
         queue: effects.into(),
         storing: false,
+        slots: None,
         again: VecDeque::new(),
         keeper,
         spool,

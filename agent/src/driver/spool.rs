@@ -4,13 +4,15 @@
 //! comes back in [`Spooled::Records`].
 //!
 //! Invariants: records of one channel stay in order. What waits to be taken in is at most [`MOST_PENDING`] bytes; beyond
-//! that records are dropped and counted, because the disk is slower than the guests.
+//! that records are dropped and counted, because the disk is slower than the guests. What modules change of their state is never
+//! dropped: beyond that it is kept back, the newest of each value, and stored when there is room, apart from the records of
+//! its frame.
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 use crate::{
     clock::Clock,
     outbox::{Outbox, Record},
+    state::{self, Rows},
 };
 
 /// Bytes of records that wait for the thread to take them in.
@@ -31,8 +34,33 @@ pub(super) const MOST_PENDING: usize = 1 << 20;
 /// How long the thread sleeps at most when nothing is due, in seconds.
 const IDLE_S: u64 = 3600;
 
+/// Something to be stored.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A record, with its channel.
+    Record(String, Bytes),
+    /// What belongs together: the records of a frame, and what it changed of its module's state.
+    Frame {
+        /// The records, each with its channel.
+        records: Vec<(String, Bytes)>,
+        /// The changes.
+        rows: Rows,
+    },
+}
+
+impl Said {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Record(_, payload) => payload.len(),
+            Self::Frame { records, rows } => {
+                records.iter().map(|(_, payload)| payload.len()).sum::<usize>() + state::bytes(rows)
+            }
+        }
+    }
+}
+
 enum Order {
-    Push(Vec<(String, Bytes)>),
+    Push(Vec<Said>),
     Next { most: usize, epoch: u64 },
     Acked(u64),
     Refused(u64),
@@ -51,6 +79,10 @@ pub(super) enum Spooled {
         /// The records.
         records: Vec<Record>,
     },
+    /// There is room again for what was kept back.
+    Room,
+    /// The state of modules was lost with a damaged database: all of it is to be stored again.
+    RowsLost,
     /// The disk fails.
     Failed(String),
 }
@@ -59,8 +91,12 @@ pub(super) enum Spooled {
 pub(super) struct Spool {
     orders: mpsc::Sender<Order>,
     pending: Arc<AtomicUsize>,
+    /// The thread is to say when there is room.
+    waits: Arc<AtomicBool>,
     figures: Arc<std::sync::Mutex<reported::Outbox>>,
     dropped: u64,
+    /// Changes of state for which there was no room.
+    kept_back: Rows,
 }
 
 impl Spool {
@@ -73,26 +109,57 @@ impl Spool {
         let (out, spooled) = tokio_mpsc::unbounded_channel();
         let pending = Arc::new(AtomicUsize::new(0));
         let figures = Arc::new(std::sync::Mutex::new(outbox.figures()));
-        let mut thread = Thread { outbox, clock, out, pending: pending.clone(), figures: figures.clone() };
+        let waits = Arc::new(AtomicBool::new(false));
+        let mut thread =
+            Thread { outbox, clock, out, pending: pending.clone(), waits: waits.clone(), figures: figures.clone() };
         thread::Builder::new().name("spool".into()).stack_size(256 * 1024).spawn(move || thread.run(&queue))?;
-        Ok((Self { orders, pending, figures, dropped: 0 }, spooled))
+        Ok((Self { orders, pending, waits, figures, dropped: 0, kept_back: Rows::new() }, spooled))
     }
 
-    /// Hands records over, each with its channel.
-    pub(super) fn push(&mut self, mut records: Vec<(String, Bytes)>) {
-        let mut pending = self.pending.load(Ordering::Relaxed);
-        records.retain(|(_, payload)| {
-            pending += payload.len();
-            let fits = pending <= MOST_PENDING;
-            if !fits {
-                pending -= payload.len();
-                self.dropped += 1;
+    /// Hands over what there is to store, and what was kept back before.
+    pub(super) fn push(&mut self, said: Vec<Said>) {
+        self.waits.store(false, Ordering::Relaxed);
+        let before = self.pending.load(Ordering::Relaxed);
+        let mut taken = Vec::with_capacity(said.len());
+        let mut pending = before;
+        for said in said {
+            pending += self.take(said, pending, &mut taken);
+        }
+        if !self.kept_back.is_empty() {
+            pending += self.take(Said::Frame { records: Vec::new(), rows: Rows::new() }, pending, &mut taken);
+        }
+        self.pending.fetch_add(pending - before, Ordering::Relaxed);
+        self.order(Order::Push(taken));
+        // After the order, so that the thread sees it at the latest when it has carried that out.
+        self.waits.store(!self.kept_back.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Takes what there is room for beside `pending` bytes; gives how many bytes that is.
+    fn take(&mut self, said: Said, pending: usize, taken: &mut Vec<Said>) -> usize {
+        let said = match said {
+            Said::Frame { records, rows } if !self.kept_back.is_empty() => {
+                // A value that was kept back is older than the same one here.
+                let mut all = std::mem::take(&mut self.kept_back);
+                all.extend(rows);
+                Said::Frame { records, rows: all }
             }
-            fits
-        });
-        let bytes = records.iter().map(|(_, payload)| payload.len()).sum();
-        self.pending.fetch_add(bytes, Ordering::Relaxed);
-        self.order(Order::Push(records));
+            said => said,
+        };
+        let bytes = said.bytes();
+        let is_state = matches!(said, Said::Frame { .. });
+        // What is larger than all the room there is has to get through at some time.
+        if pending + bytes <= MOST_PENDING || (is_state && pending == 0) {
+            taken.push(said);
+            return bytes;
+        }
+        match said {
+            Said::Record(..) => self.dropped += 1,
+            Said::Frame { records, rows } => {
+                self.dropped += u64::try_from(records.len()).unwrap_or(u64::MAX);
+                self.kept_back = rows;
+            }
+        }
+        0
     }
 
     /// Asks for at most so many records to publish on the connection of this number.
@@ -121,7 +188,13 @@ impl Spool {
     }
 
     /// Puts everything on disk; the receiver says when.
-    pub(super) fn flush(&self) -> oneshot::Receiver<()> {
+    pub(super) fn flush(&mut self) -> oneshot::Receiver<()> {
+        let rows = std::mem::take(&mut self.kept_back);
+        if !rows.is_empty() {
+            let said = Said::Frame { records: Vec::new(), rows };
+            self.pending.fetch_add(said.bytes(), Ordering::Relaxed);
+            self.order(Order::Push(vec![said]));
+        }
         let (done, flushed) = oneshot::channel();
         self.order(Order::Flush(done));
         flushed
@@ -145,6 +218,7 @@ struct Thread {
     clock: Arc<dyn Clock>,
     out: tokio_mpsc::UnboundedSender<Spooled>,
     pending: Arc<AtomicUsize>,
+    waits: Arc<AtomicBool>,
     figures: Arc<std::sync::Mutex<reported::Outbox>>,
 }
 
@@ -173,11 +247,14 @@ impl Thread {
     fn carry_out(&mut self, order: Order) {
         let now = self.clock.now();
         match order {
-            Order::Push(records) => {
-                for (channel, payload) in records {
-                    self.pending.fetch_sub(payload.len(), Ordering::Relaxed);
-                    let pushed = self.outbox.push(&channel, payload, now).map(drop).map_err(|error| error.to_string());
-                    self.check(pushed);
+            Order::Push(all) => {
+                for said in all {
+                    self.pending.fetch_sub(said.bytes(), Ordering::Relaxed);
+                    let pushed = match said {
+                        Said::Record(channel, payload) => self.outbox.push(&channel, payload, now).map(drop),
+                        Said::Frame { records, rows } => self.outbox.push_frame(records, rows, now),
+                    };
+                    self.check(pushed.map_err(|error| error.to_string()));
                 }
             }
             Order::Next { most, epoch } => {
@@ -201,6 +278,12 @@ impl Thread {
         // A steady stream of orders must not keep what is due from the disk.
         let ticked = self.outbox.tick(self.clock.now()).map_err(|error| error.to_string());
         self.check(ticked);
+        if self.outbox.rows_lost() {
+            let _ = self.out.send(Spooled::RowsLost);
+        }
+        if self.pending.load(Ordering::Relaxed) <= MOST_PENDING / 2 && self.waits.swap(false, Ordering::Relaxed) {
+            let _ = self.out.send(Spooled::Room);
+        }
     }
 
     fn check(&self, result: Result<(), String>) {
@@ -233,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn records_come_back_in_order_until_they_are_acknowledged() {
         let (mut spool, mut spooled) = spool();
-        let record = |text: &'static str| (EVENT.to_owned(), Bytes::from_static(text.as_bytes()));
+        let record = |text: &'static str| Said::Record(EVENT.to_owned(), Bytes::from_static(text.as_bytes()));
         spool.push(vec![record("1"), record("2")]);
         let first = next(&spool, &mut spooled, 1).await;
         assert_eq!(first.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"1", b"2"]);
@@ -252,7 +335,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_disk_is_too_slow_for_is_dropped_and_counted() {
         let (mut spool, _spooled) = spool();
-        let record = || (EVENT.to_owned(), Bytes::from(vec![0; MOST_PENDING / 4]));
+        let record = || Said::Record(EVENT.to_owned(), Bytes::from(vec![0; MOST_PENDING / 4]));
         spool.push((0..9).map(|_| record()).collect());
         assert!(spool.figures().dropped >= 5, "{:?}", spool.figures());
         spool.flush().await.unwrap();

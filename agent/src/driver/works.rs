@@ -31,7 +31,7 @@ use crate::{
     sync::{Event, Plan},
     workload::{
         self, ModuleSpec, Staged, Workloads,
-        handover::{Choice, Room, Staging},
+        handover::{self, Choice, Room, Staging},
         memory::Memory,
         ring_bytes,
     },
@@ -163,6 +163,7 @@ impl Works {
     fn stage(&mut self, generation: u64, specs: Vec<ModuleSpec>) {
         let wanted: Vec<u64> = specs.iter().map(ModuleSpec::memory).collect();
         let Choice { staging, handover } = self.room().choose(self.needed_beside(generation), &wanted);
+        let handover = self.with_state(generation, handover);
         tracing::info!(generation, ?staging, ?handover, "how it is staged, and takes the place of what runs");
         let (workloads, outcomes) = (self.workloads.clone(), self.outcomes.clone());
         let task = tokio::task::spawn_local(async move {
@@ -171,6 +172,20 @@ impl Works {
             let _ = outcomes.send(Outcome::Staged { generation, handover, result });
         });
         self.staging.insert(generation, task);
+    }
+
+    /// Where a module keeps state that one of those which run writes too, the one ends before the other begins.
+    fn with_state(&self, generation: u64, handover: Handover) -> Handover {
+        let others = self.placed.iter().chain(&self.leaving).filter(|other| **other != generation);
+        let kept: BTreeSet<String> = others.flat_map(|other| self.workloads.keeping(*other)).collect();
+        let modules = self.plans.get(&generation).map(|plan| plan.deployment.modules.as_slice()).unwrap_or_default();
+        let both = modules.iter().find(|module| module.state_quota().is_some() && kept.contains(&module.name));
+        match both {
+            Some(module) if handover == Handover::MakeBeforeBreak => {
+                Handover::BreakBeforeMake { why: handover::keeps_state(&module.name) }
+            }
+            _ => handover,
+        }
     }
 
     /// Something that took its time is over. Gives what [`crate::sync`] is to hear of it.
@@ -182,6 +197,8 @@ impl Works {
                 match result {
                     Ok(workers) => {
                         self.staged.insert(generation, workers);
+                        // What runs may be another by now.
+                        let handover = self.with_state(generation, handover);
                         Some(Event::Staged { generation, handover })
                     }
                     Err((module, fault)) => {

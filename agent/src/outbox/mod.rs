@@ -13,6 +13,10 @@
 //! before that may lose it: those of a batch are lost together or are all there. A record that the broker acknowledged before it was
 //! due never touches the disk: with the link up, the outbox costs no flash. [`Outbox::flush`] stores all of it at once.
 //!
+//! What a module changed of its state in a frame ([`Outbox::push_frame`]) is stored in the same transaction as the records of that frame:
+//! after a power cut both are there or neither is. A record may be with the broker before its batch is stored; then a power cut
+//! takes the change of the state alone, and the guest does that frame's work anew from the state before it.
+//!
 //! Invariants: a record is removed only by [`Outbox::acked`] or [`Outbox::refused`], or dropped by its channel's policy and then
 //! counted. A power cut after an acknowledgement may bring the record back, and so may a commit that failed and was done all
 //! the same: QoS 1 means at least once. Records of one channel are sent in the order in which they were pushed; channels
@@ -48,6 +52,7 @@ use self::{
 use crate::{
     clock::Now,
     settings::OutboxSettings,
+    state::Rows,
     store::{StoreError, database::Database},
 };
 
@@ -117,6 +122,10 @@ pub struct Outbox {
     uncertain_below: u64,
     /// [`Database::losses`] as they are accounted for.
     losses: u32,
+    /// Rows of modules' state that are not stored.
+    rows: Rows,
+    /// Rows that were stored are lost, and nobody was told.
+    rows_lost: bool,
     /// The channel that was served last.
     turn: String,
 }
@@ -143,6 +152,8 @@ impl Outbox {
             retry: None,
             uncertain_below: 0,
             losses: 0,
+            rows: Rows::new(),
+            rows_lost: false,
             turn: String::new(),
         };
         for (channel, (records, bytes)) in found.channels {
@@ -166,6 +177,32 @@ impl Outbox {
     /// [`StoreError`] where records had to be committed and could not be, or an old record that was to make room could not be
     /// read; the record is kept in memory all the same, or dropped and counted where [`MEMORY_BYTES`] wait there.
     pub fn push(&mut self, channel: &str, payload: Bytes, now: Now) -> Result<Pushed, StoreError> {
+        let pushed = self.take(channel, payload, now);
+        if !matches!(pushed, Ok(Pushed::Dropped)) {
+            self.flush_if_many(now)?;
+        }
+        pushed
+    }
+
+    /// Takes the records of a frame and what it changed of its module's state: they are stored together.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`]; the rows wait in memory, whatever the disk does, and the newest of each is what is stored.
+    pub fn push_frame(&mut self, records: Vec<(String, Bytes)>, rows: Rows, now: Now) -> Result<(), StoreError> {
+        self.account_for_losses(now);
+        let mut taken = Ok(());
+        for (channel, payload) in records {
+            taken = taken.and(self.take(&channel, payload, now).map(drop));
+        }
+        if !rows.is_empty() {
+            self.rows.extend(rows);
+            self.dirty_since.get_or_insert(now.mono);
+        }
+        self.flush_if_many(now)?;
+        taken
+    }
+
+    fn take(&mut self, channel: &str, payload: Bytes, now: Now) -> Result<Pushed, StoreError> {
         self.account_for_losses(now);
         let size = size(channel, &payload);
         let room = self.make_room(channel, size, now);
@@ -179,10 +216,18 @@ impl Outbox {
         let held = Held { id, size, run: self.run, wall_ms: now.wall_ms, mono: now.mono, payload };
         self.queue(channel).push(held);
         self.dirty_since.get_or_insert(now.mono);
-        if (self.unstored() >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES) && self.may_try(now) {
-            self.try_flush(now)?;
-        }
         room.map(|(dropped, _)| Pushed::Kept { dropped })
+    }
+
+    fn flush_if_many(&mut self, now: Now) -> Result<(), StoreError> {
+        let many = self.unstored() >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES;
+        if many && self.may_try(now) { self.try_flush(now) } else { Ok(()) }
+    }
+
+    /// Whether rows of modules' state that were stored are lost with a database that was damaged: all of them must be pushed again.
+    /// Says so once.
+    pub fn rows_lost(&mut self) -> bool {
+        std::mem::take(&mut self.rows_lost)
     }
 
     /// How many records were taken, wait, and are not stored.
@@ -258,12 +303,19 @@ impl Outbox {
         if self.dirty_since.is_none() {
             return Ok(());
         }
-        let batch = Batch { run: self.run, dropped: self.dropped, removals: &self.removals, queues: &self.queues };
+        let batch = Batch {
+            run: self.run,
+            dropped: self.dropped,
+            removals: &self.removals,
+            queues: &self.queues,
+            rows: &self.rows,
+        };
         if let Err(error) = self.table.commit(&batch) {
             self.uncertain_below = self.next_id;
             return Err(error);
         }
         self.removals.clear();
+        self.rows.clear();
         self.queues.values_mut().for_each(Queue::mark_stored);
         (self.dirty_since, self.retry, self.uncertain_below) = (None, None, 0);
         Ok(())
@@ -291,6 +343,7 @@ impl Outbox {
         }
         let lost = self.queues.values_mut().map(Queue::lose_stored).sum();
         self.removals.clear();
+        self.rows_lost = true;
         self.count_drops(lost, now);
     }
 

@@ -14,7 +14,10 @@ use super::{
     queue::{Held, Queue},
     size,
 };
-use crate::store::{StoreError, database::Database};
+use crate::{
+    state::{self, Rows},
+    store::{StoreError, database::Database},
+};
 
 const RECORDS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("outbox");
 const VALUES: TableDefinition<'static, &str, u64> = TableDefinition::new("outbox_values");
@@ -39,6 +42,7 @@ pub(super) struct Batch<'a> {
     pub(super) dropped: u64,
     pub(super) removals: &'a BTreeSet<(String, u64)>,
     pub(super) queues: &'a BTreeMap<String, Queue>,
+    pub(super) rows: &'a Rows,
 }
 
 #[derive(Debug)]
@@ -112,7 +116,7 @@ impl Table {
             let mut values = transaction.open_table(VALUES)?;
             values.insert(RUN, u64::from(batch.run))?;
             values.insert(DROPPED, batch.dropped)?;
-            Ok(())
+            state::table::write(transaction, batch.rows)
         })
     }
 }

@@ -57,6 +57,8 @@ impl Store for MemoryStore {
                     records.remove(&(table, key));
                 }
                 Step::Clear(table) => records.retain(|(of, _), _| *of != table),
+                // Modules' state is the database's alone.
+                Step::SettleState { .. } => {}
             }
         }
         Ok(())

@@ -111,6 +111,7 @@ pub(crate) enum Step {
     Put(Table, String, Vec<u8>),
     Delete(Table, String),
     Clear(Table),
+    SettleState { committed: Option<Digest>, trial: Option<Digest> },
 }
 
 /// Records to change together: all of it happens, in order, or nothing.
@@ -155,6 +156,12 @@ impl Change {
     /// Removes a record, if it is there.
     pub fn delete(mut self, table: Table, key: &str) -> Self {
         self.steps.push(Step::Delete(table, key.to_owned()));
+        self
+    }
+
+    /// Lets the state of modules follow the slots: see [`crate::state`]. Deployments are told by their identities.
+    pub fn settle_state(mut self, committed: Option<Digest>, trial: Option<Digest>) -> Self {
+        self.steps.push(Step::SettleState { committed, trial });
         self
     }
 

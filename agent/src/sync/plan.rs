@@ -199,6 +199,25 @@ pub struct Slot {
     pub withdrawn: Vec<String>,
 }
 
+impl Slot {
+    /// The digest of document and artifacts together: what tells one deployment from another.
+    pub fn identity(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.update(self.digest.as_bytes());
+        for artifact in &self.artifacts {
+            hasher.update(Digest::of(artifact.path.as_bytes()).as_bytes());
+            hasher.update(artifact.sha256.as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The names of its modules, those that are withdrawn among them; `None` where the document cannot be read.
+    pub fn module_names(&self) -> Option<Vec<String>> {
+        let deployment = Deployment::parse(self.document.as_bytes()).ok()?;
+        Some(deployment.modules.into_iter().map(|module| module.name).collect())
+    }
+}
+
 /// A deployment that may be fetched and run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -302,13 +321,7 @@ impl Plan {
 
     fn whole(slot: Slot, mut deployment: Deployment) -> Self {
         deployment.modules.retain(|module| !slot.withdrawn.contains(&module.name));
-        let mut hasher = Hasher::new();
-        hasher.update(slot.digest.as_bytes());
-        for artifact in &slot.artifacts {
-            hasher.update(Digest::of(artifact.path.as_bytes()).as_bytes());
-            hasher.update(artifact.sha256.as_bytes());
-        }
-        Self { identity: hasher.finish(), slot, deployment }
+        Self { identity: slot.identity(), slot, deployment }
     }
 
     /// The artifact at a path.

@@ -3,9 +3,12 @@
 use std::{cell::RefCell, collections::BTreeMap, fs::File, io, path::PathBuf, rc::Rc};
 
 use sanderling_guest::frame::{FrameHeader, HEADER};
-use sanderling_protocol::{digest::Digest, worker::ring::RingError};
+use sanderling_protocol::{
+    digest::Digest,
+    worker::{State, StateChanges, StateError, ring::RingError},
+};
 
-use super::{Blobs, Records, inlet::Feed};
+use super::{Blobs, Emitted, Records, StateOf, States, inlet::Feed};
 
 /// A way into a worker that only remembers. Clones share what they remember.
 #[derive(Clone)]
@@ -137,5 +140,26 @@ impl Records for FakeRecords {
 
     fn log(&mut self, module: &str, level: u8, text: &str) {
         self.lines.push((module.to_owned(), level, text.to_owned()));
+    }
+}
+
+/// State that is kept in memory, for all generations alike, and the records that were kept with changes.
+#[derive(Debug, Default)]
+pub struct FakeStates {
+    /// The state of each module.
+    pub states: BTreeMap<String, State>,
+    /// Module, records and changes of each call that changed something.
+    pub kept: Vec<(String, Vec<Emitted>, StateChanges)>,
+}
+
+impl States for FakeStates {
+    fn state(&self, _generation: u64, module: &str) -> State {
+        self.states.get(module).cloned().unwrap_or_default()
+    }
+
+    fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
+        self.states.entry(of.module.to_owned()).or_default().apply(&changes, of.quota)?;
+        self.kept.push((of.module.to_owned(), records, changes));
+        Ok(())
     }
 }

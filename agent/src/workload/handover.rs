@@ -2,8 +2,8 @@
 //!
 //! A worker is counted with its limits, not with what it uses at the moment: it may use all of them a moment later, and
 //! then the kernel would end somebody. What there is for workers is what the machine has available together with what the
-//! workers that run hold of it already, and no more than `[workloads] memory_mib` where that is set. Modules share nothing
-//! else that only one of two generations could hold: sensors belong to the agent.
+//! workers that run hold of it already, and no more than `[workloads] memory_mib` where that is set. Durable state is the one
+//! other thing that two generations cannot both hold ([`keeps_state`]); sensors belong to the agent.
 //!
 //! Limits: a memory limit of a cgroup around the agent is not seen; `[workloads] memory_mib` is there to tell of it.
 
@@ -22,6 +22,14 @@ pub struct Room {
     pub resident: u64,
     /// `[workloads] memory_mib`: what all workers together may use.
     pub most: Option<u64>,
+}
+
+/// Why a module that keeps state ends before its next version begins, in words.
+pub fn keeps_state(module: &str) -> String {
+    format!(
+        "module {module} keeps state, which one version at a time may change: the next one is loaded beside it and begins when it \
+         has ended, with what it kept last"
+    )
 }
 
 /// How a plan is staged.

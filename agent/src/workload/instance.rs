@@ -65,6 +65,8 @@ pub(super) struct Instance {
     staged: RefCell<Option<Staged>>,
     launched: Cell<bool>,
     launches: Notify,
+    /// Those of other generations that write the same state; it begins when they have ended.
+    before: RefCell<Vec<Rc<Instance>>>,
     ended: Cell<bool>,
     ends: Notify,
 }
@@ -108,6 +110,7 @@ impl Instance {
             staged: RefCell::new(None),
             launched: Cell::new(false),
             launches: Notify::new(),
+            before: RefCell::default(),
             ended: Cell::new(false),
             ends: Notify::new(),
         })
@@ -128,6 +131,27 @@ impl Instance {
         self.staged.replace(staged);
         self.launched.set(true);
         self.launches.notify_one();
+    }
+
+    /// Whether it keeps state, and may still change it.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.spec.module.state_quota().is_some() && !self.has_ended()
+    }
+
+    /// These write its state too; where it has one, it begins when they have ended.
+    pub(super) fn comes_after(&self, others: Vec<Rc<Self>>) {
+        if self.is_keeping() {
+            self.before.replace(others);
+        }
+    }
+
+    /// Returns when nobody else writes its state any more.
+    async fn alone(&self) {
+        loop {
+            let Some(other) = self.before.borrow().last().cloned() else { return };
+            other.ended().await;
+            self.before.borrow_mut().retain(|one| !Rc::ptr_eq(one, &other));
+        }
     }
 
     async fn launched(&self) {
@@ -254,11 +278,14 @@ pub(super) async fn run(instance: Rc<Instance>) {
     instance.tell(Happened::Stopped);
 }
 
-/// `false` where it is stopped before.
+/// Until it may begin; `false` where it is stopped before.
 async fn wait_for_launch(instance: &Instance) -> bool {
     loop {
         tokio::select! {
-            () = instance.launched() => return true,
+            () = async {
+                instance.launched().await;
+                instance.alone().await;
+            } => return true,
             ask = instance.asked() => match ask {
                 Ask::Stop | Ask::Drain => return false,
                 Ask::Restart => instance.asked.set(None),

@@ -17,6 +17,7 @@ use super::{
     Happened, exit,
     guard::Bucket,
     instance::{Ask, Instance},
+    keeping::Keeping,
     worker::{Received, Worker},
 };
 
@@ -58,6 +59,7 @@ struct Life<'a> {
     phase: Phase,
     lines: Bucket,
     records: Bucket,
+    keeping: Keeping,
     told: Duration,
 }
 
@@ -68,6 +70,8 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         Err(end) => return end,
     };
     instance.tell(Happened::Ready(ready));
+    let keeping = Keeping::new(instance);
+    keeping.restore(&worker);
     worker.say(&ToWorker::Begin);
     let now = instance.now();
     let mut life = Life {
@@ -75,9 +79,11 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         phase: Phase::Starting { due: now + instance.options.start },
         lines: Bucket::new(LOG_PER_S, now),
         records: Bucket::new(instance.spec.module.limits.emit_per_s.saturating_mul(2), now),
+        keeping,
         told: Duration::ZERO,
     };
     let end = life.lead(&mut worker, running).await;
+    life.keeping.forget();
     if let End::Asked(_) = end {
         worker.leave(LEAVE).await;
         instance.inlet.shut();
@@ -200,6 +206,7 @@ impl Life<'_> {
         match FromWorker::decode(message).map_err(|error| error.to_string())? {
             FromWorker::FrameDone(done) => {
                 instance.inlet.answered(done.seq, now).map_err(|error| error.to_string())?;
+                self.keeping.keep()?;
                 let mut tally = instance.tally.borrow_mut();
                 tally.frames += 1;
                 tally.times.add(done.took_ns);
@@ -207,6 +214,7 @@ impl Life<'_> {
             FromWorker::Emit { seq, channel, payload } => self.emit(channel, seq, payload, now)?,
             FromWorker::FrameRefused { seq, why } => {
                 instance.inlet.answered(seq, now).map_err(|error| error.to_string())?;
+                self.keeping.forget();
                 let mut tally = instance.tally.borrow_mut();
                 tally.unreadable += 1;
                 // A sensor that gives nothing else must not fill the log.
@@ -217,14 +225,20 @@ impl Life<'_> {
             }
             FromWorker::Log { level, text } => self.log(level, text, now),
             FromWorker::Denied { function } => self.denied(function),
+            FromWorker::StateSet { key, value } => self.keeping.change(key, Some(value))?,
+            FromWorker::StateDelete { key } => self.keeping.change(key, None)?,
             FromWorker::Running => {
-                return match self.phase {
-                    Phase::Running | Phase::Draining { .. } => Err("it says twice that it runs".into()),
-                    _ => Ok(Some(Turn::Running)),
-                };
+                if matches!(self.phase, Phase::Running | Phase::Draining { .. }) {
+                    return Err("it says twice that it runs".into());
+                }
+                self.keeping.keep()?;
+                return Ok(Some(Turn::Running));
             }
             FromWorker::Fault(fault) => return Ok(Some(Turn::Fault(fault))),
-            FromWorker::Stopped => return Ok(Some(Turn::Stopped)),
+            FromWorker::Stopped => {
+                self.keeping.keep()?;
+                return Ok(Some(Turn::Stopped));
+            }
             FromWorker::Ready(_) => return Err("it says twice that it is ready".into()),
         }
         Ok(Some(Turn::None))
@@ -236,7 +250,7 @@ impl Life<'_> {
             return Err(format!("a record on channel {:?}, which is not granted", exit::clip(channel, 64)));
         }
         if self.records.take(now) {
-            self.instance.ports.records.borrow_mut().record(self.instance.name(), channel, seq, payload);
+            self.keeping.record(channel, seq, payload);
         } else {
             self.instance.tally.borrow_mut().excess.records += 1;
         }

@@ -5,6 +5,9 @@
 //! fault is decided by [`supervise`], which is pure. A module that was staged is launched with the worker that has loaded it, so
 //! that nothing is loaded twice. Whether there is room for two generations is decided by [`handover`].
 //!
+//! A module that keeps state is written by one worker at a time: its next version begins when the one before has ended, and
+//! begins with what that kept last.
+//!
 //! Invariants: a worker is a confined process that may turn hostile. What it sends is bounded and decoded with care;
 //! records on channels that were not granted, answers to frames that it was not given and garbage end it. A worker
 //! that makes no progress is killed. The control plane never waits for one.
@@ -18,6 +21,7 @@ mod guard;
 pub mod handover;
 pub mod inlet;
 mod instance;
+mod keeping;
 mod life;
 pub mod memory;
 mod shared;
@@ -31,10 +35,11 @@ pub mod fake;
 
 use std::{cell::RefCell, collections::BTreeMap, fs::File, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use sanderling_protocol::{
     digest::Digest,
     reported::{ModuleReport, ModuleState},
-    worker::{Fault, Ready},
+    worker::{Fault, Ready, State, StateChanges, StateError},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -63,6 +68,40 @@ pub trait Records {
     /// A line that `module` logged: level 0 error, 1 warn, 2 info, 3 debug, 4 and more trace. At most
     /// [`sanderling_protocol::worker::MAX_LOG_LINE`] bytes, limited in rate.
     fn log(&mut self, module: &str, level: u8, text: &str);
+}
+
+/// A record that a module emitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// The channel, which the deployment grants.
+    pub channel: String,
+    /// The frame during which it was emitted; 0 from the start function.
+    pub seq: u64,
+    /// The record.
+    pub payload: Bytes,
+}
+
+/// Keeps what modules keep over restarts.
+pub trait States {
+    /// What `module` of this generation kept last; it begins with that.
+    fn state(&self, generation: u64, module: &str) -> State;
+
+    /// Keeps what one call into the guest changed, together with the records that it emitted: as a whole or not at all.
+    ///
+    /// # Errors
+    /// [`StateError`] where the module would hold more than `quota` and the bounds allow; then the records are not taken either.
+    fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError>;
+}
+
+/// Whose state is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct StateOf<'a> {
+    /// The generation that the module runs in.
+    pub generation: u64,
+    /// Its name in the deployment.
+    pub module: &'a str,
+    /// How many bytes of keys and values it may keep.
+    pub quota: u64,
 }
 
 /// Something that happened to a module.
@@ -142,6 +181,8 @@ pub struct Ports {
     pub blobs: Rc<dyn Blobs>,
     /// Where records and log lines go.
     pub records: Rc<RefCell<dyn Records>>,
+    /// Where modules' state is kept.
+    pub states: Rc<RefCell<dyn States>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Memory for frames that wait; the sensors' pool.
@@ -228,9 +269,11 @@ impl Workloads {
         Ok(())
     }
 
-    /// Starts the workers of a generation that was placed. Those of modules that are in `staged` go on where they wait.
+    /// Starts the workers of a generation that was placed. Those of modules that are in `staged` go on where they wait. A module
+    /// that keeps state begins when no worker of another generation writes it any more.
     pub fn launch(&self, generation: u64, mut staged: Vec<Staged>) {
         for instance in self.instances(generation) {
+            instance.comes_after(self.keepers(|other| other != generation, instance.name()));
             let at = staged.iter().position(|staged| staged.module() == instance.name());
             instance.launch(at.map(|at| staged.swap_remove(at)));
         }
@@ -324,6 +367,18 @@ impl Workloads {
     pub fn pids(&self) -> Vec<u32> {
         let generations = self.generations.borrow();
         generations.values().flatten().filter_map(|instance| instance.tally.borrow().pid).collect()
+    }
+
+    /// The names of a generation's modules that keep state and may still change it.
+    pub fn keeping(&self, generation: u64) -> Vec<String> {
+        let keeping = self.instances(generation).into_iter().filter(|instance| instance.is_keeping());
+        keeping.map(|instance| instance.name().to_owned()).collect()
+    }
+
+    fn keepers(&self, of: impl Fn(u64) -> bool, module: &str) -> Vec<Rc<Instance>> {
+        let generations = self.generations.borrow();
+        let instances = generations.iter().filter(|(generation, _)| of(**generation)).flat_map(|(_, one)| one);
+        instances.filter(|one| one.name() == module && one.is_keeping()).cloned().collect()
     }
 
     fn of<T>(&self, generation: u64, each: impl Fn(&Instance) -> T) -> Vec<T> {

@@ -3,7 +3,7 @@
 use sanderling_guest::frame;
 use sanderling_protocol::{
     deployment::{Module, Policy},
-    worker::{Blob, InputDecode, Model, Start, ring},
+    worker::{Blob, InputDecode, Model, Start, ring, state_memory},
 };
 
 /// A ring is at most this large, unless three of the module's largest frames need more, in bytes.
@@ -38,6 +38,7 @@ impl ModuleSpec {
             u64::from(limits.memory_mib).saturating_mul(MIB),
             u64::from(limits.native_memory_mib).saturating_mul(MIB),
             self.wasm.length.saturating_mul(COMPILED),
+            self.module.state_quota().map_or(0, state_memory),
             u64::try_from(self.ring_bytes).unwrap_or(u64::MAX),
         ]
         .into_iter()

@@ -4,7 +4,8 @@
 //! faults as in a worker.
 //!
 //! Invariants: frames come one after the other, in the order of their files, as fast as the guest takes them; a frame that is refused
-//! harms nothing; after a fault the guest is loaded anew, as an agent does it, and the next frame is its first.
+//! harms nothing; after a fault the guest is loaded anew, as an agent does it, and the next frame is its first. What it keeps (`state_set`)
+//! stays for the guests of the run, and with `--state` for the next run; a frame that faults changes nothing of it.
 //!
 //! Failure modes: what cannot be read before the run is an error that names file and cure; what goes wrong within it is
 //! in the lines and in the summary, and after a fault the exit status is 1.
@@ -15,6 +16,7 @@
 mod dump;
 mod frames;
 mod heard;
+mod kept;
 mod options;
 mod print;
 mod series;
@@ -44,6 +46,7 @@ use crate::{
 use dump::Dumping;
 use frames::Reading;
 use heard::Heard;
+use kept::Kept;
 pub(crate) use options::{AFTER_HELP, RunOptions};
 use print::{About, Became, Printer};
 use summary::{FaultAt, Tally};
@@ -75,13 +78,16 @@ fn run_to(options: &RunOptions, print: Printer<'_>) -> Result<bool> {
         dump: dump.transpose()?,
         clock: GuestClock::start(),
         heard: Heard::default(),
+        kept: Kept::load(options.state.as_deref())?,
         tally: Tally::default(),
         print,
         seq: 0,
         restarts: 0,
     };
     let watch = Stopwatch::start();
-    let files_left = run.frames()?;
+    let files_left = run.frames();
+    run.kept.save()?;
+    let files_left = files_left?;
     let summary = run.tally.sum(run.heard.by_channel(), files_left, watch.elapsed());
     run.print.summary(&summary)?;
     run.print.out.flush()?;
@@ -125,6 +131,7 @@ struct Run<'a, 'p> {
     dump: Option<Dumping>,
     clock: GuestClock,
     heard: Heard,
+    kept: Kept,
     tally: Tally,
     print: Printer<'p>,
     /// The number of the last frame.
@@ -157,6 +164,7 @@ impl Run<'_, '_> {
             }
         };
         self.tally.loaded.get_or_insert_with(|| guest.loaded());
+        guest.restore(self.kept.memory.get(), Box::new(self.kept.memory.clone()));
         let result = guest.start();
         let became = result.as_ref().map_or_else(Became::Fault, |()| Became::Passed);
         self.print.line(About::Start, became, &self.heard.take())?;

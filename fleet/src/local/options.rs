@@ -40,12 +40,16 @@ pub(crate) struct RunOptions {
     /// An ONNX model under the name by which the module loads it. May be repeated.
     #[arg(long = "model", value_name = "NAME=FILE", value_parser = binding)]
     pub(crate) models: Vec<(String, PathBuf)>,
-    /// What the module may do: infer, emit:<channel>. May be repeated.
+    /// What the module may do: infer, emit:<channel>, state:<bytes>. May be repeated.
     #[arg(long = "grant", value_name = "GRANT", value_parser = grant)]
     pub(crate) grants: Vec<Grant>,
     /// A JSON file that the module reads as its configuration.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// A JSON file with what the module keeps: read before the run where it is there, written after it. Without it, the module keeps
+    /// its state for this run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
     /// To what PNG and JPEG images are decoded before the module sees them: none, gray8, rgb8.
     #[arg(long, default_value = "rgb8", value_parser = word::<Decode>)]
     pub(crate) decode: Decode,
@@ -173,12 +177,13 @@ mod tests {
     #[test]
     fn refuses_others_and_says_what_is_allowed() {
         for (words, said) in [
-            ("--execution daemon", "expected `reactor`"),
+            ("--execution daemon", "`reactor`"),
             ("--decode gray16", "gray8"),
             ("--model defect", "NAME=FILE"),
             ("--model a/b=c.onnx", "NAME=FILE"),
             ("--grant fly", "emit:<channel>"),
             ("--grant emit:a/b", "no channel"),
+            ("--grant state:0", "from 1 to 1048576"),
             ("--raw 4x2", "640x480:gray8"),
             ("--memory-mib 0", "1..=1024"),
             ("--native-memory-mib 7", "8..=4096"),

@@ -133,3 +133,42 @@ fn names_what_cannot_be_read() {
     assert!(error(echo(file, "--frames %/absent")).contains("absent"));
     assert!(error(echo(file, "--dump-tensors %/m.wasm")).contains("--dump-tensors"));
 }
+
+/// A guest that counts frames in its state and emits the count; a frame that begins with `t` traps after that.
+const COUNT: &str = r#"(module
+    (import "sanderling_v1" "frame_read" (func $read (param i32 i32 i32) (result i32)))
+    (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+    (import "sanderling_v1" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))
+    (import "sanderling_v1" "state_set" (func $set (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "count") (data (i32.const 8) "0")
+    (func (export "sanderling_abi") (result i32) (i32.const 1))
+    (func (export "sanderling_frame") (result i32)
+        (drop (call $get (i32.const 0) (i32.const 5) (i32.const 8) (i32.const 1)))
+        (i32.store8 (i32.const 8) (i32.add (i32.load8_u (i32.const 8)) (i32.const 1)))
+        (drop (call $set (i32.const 0) (i32.const 5) (i32.const 8) (i32.const 1)))
+        (drop (call $read (i32.const 0) (i32.const 16) (i32.const 4)))
+        (if (i32.eq (i32.load8_u (i32.const 16)) (i32.const 116)) (then unreachable))
+        (call $emit (i32.const 0) (i32.const 5) (i32.const 8) (i32.const 1))))"#;
+
+#[test]
+fn state_stays_over_faults_of_a_run_and_in_its_file_over_runs() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("kept.json").display().to_string();
+    let words = format!("--grant emit:count --grant state:100 --state {file}");
+    let module = wat::parse_str(COUNT).unwrap();
+    let counts = |ran: &Ran| -> Vec<String> {
+        let records = ran.lines.iter().filter_map(|line| line["records"].get(0));
+        records.map(|record| record["payload"].to_string()).collect()
+    };
+    let files: &[(&str, &[u8])] = &[("a.bin", b"one"), ("b.bin", b"trap"), ("c.bin", b"done")];
+    let ran = run(&module, files, &words);
+    assert!(!ran.result.as_ref().unwrap());
+    assert_eq!(counts(&ran), ["1", "2"], "the frame that faulted does not count");
+    let ran = run(&module, &[("a.bin", b"more")], &words);
+    assert_eq!(counts(&ran), ["3"]);
+    let saved: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(saved, json!([{ "key": "count", "value": "3" }]));
+    let ran = run(&module, &[("a.bin", b"x")], "--grant emit:count");
+    assert_eq!(ran.summary()["denied"], json!({ "state_get": 1, "state_set": 1 }));
+}

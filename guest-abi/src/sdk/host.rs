@@ -32,6 +32,9 @@ mod wasm {
             pub(super) fn log(level: i32, ptr: *const u8, len: usize) -> i32;
             pub(super) fn config(ptr: *mut u8, capacity: usize) -> i32;
             pub(super) fn now(out: *mut u8) -> i32;
+            pub(super) fn state_get(key: *const u8, key_len: usize, ptr: *mut u8, capacity: usize) -> i32;
+            pub(super) fn state_set(key: *const u8, key_len: usize, ptr: *const u8, len: usize) -> i32;
+            pub(super) fn state_delete(key: *const u8, key_len: usize) -> i32;
             pub(super) fn image_tensor(op: *const u8, ptr: *mut u8, len: usize) -> i32;
             pub(super) fn nn_input_image(context: u32, index: u32, op: *const u8) -> i32;
             pub(super) fn nn_output_info(context: u32, index: u32, out: *mut u8) -> i32;
@@ -82,6 +85,21 @@ mod wasm {
     pub(in crate::sdk) fn now(out: &mut [u8; 16]) -> i32 {
         // SAFETY: the host writes 16 bytes.
         unsafe { imports::now(out.as_mut_ptr()) }
+    }
+
+    pub(in crate::sdk) fn state_get(key: &[u8], out: &mut [u8]) -> i32 {
+        // SAFETY: the host reads the key and writes at most the length given.
+        unsafe { imports::state_get(key.as_ptr(), key.len(), out.as_mut_ptr(), out.len()) }
+    }
+
+    pub(in crate::sdk) fn state_set(key: &[u8], value: &[u8]) -> i32 {
+        // SAFETY: the host reads the lengths given.
+        unsafe { imports::state_set(key.as_ptr(), key.len(), value.as_ptr(), value.len()) }
+    }
+
+    pub(in crate::sdk) fn state_delete(key: &[u8]) -> i32 {
+        // SAFETY: the host reads the length given.
+        unsafe { imports::state_delete(key.as_ptr(), key.len()) }
     }
 
     pub(in crate::sdk) fn image_tensor(op: &[u8; OP], out: &mut [u8]) -> i32 {

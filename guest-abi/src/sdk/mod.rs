@@ -5,6 +5,7 @@
 
 mod host;
 pub mod nn;
+pub mod state;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

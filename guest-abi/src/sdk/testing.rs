@@ -39,6 +39,9 @@ struct State {
     emitted: Vec<(String, Vec<u8>)>,
     logged: Vec<(i32, String)>,
     now_ns: u64,
+    /// The quota, where state is granted.
+    quota: Option<usize>,
+    kept: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 std::thread_local! {
@@ -62,13 +65,24 @@ impl Host {
         self
     }
 
+    /// Grants `state:<bytes>`.
+    pub fn grant_state(&mut self, bytes: usize) -> &mut Self {
+        STATE.with_borrow_mut(|state| state.quota = Some(bytes));
+        self
+    }
+
+    /// What the guest keeps. A call that fails changes nothing of it; it stays when a guest is started again.
+    pub fn state(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        STATE.with_borrow(|state| state.kept.clone())
+    }
+
     /// Starts a guest.
     ///
     /// # Errors
     /// What its `start` returned.
     pub fn start<G: Guest>(&mut self) -> Result<Slot<G>, Fault> {
         let slot = Slot::new();
-        code(slot.start()).map(|()| slot)
+        call(|| slot.start()).map(|()| slot)
     }
 
     /// Gives the guest a frame.
@@ -77,7 +91,7 @@ impl Host {
     /// What its `frame` returned.
     pub fn frame<G: Guest>(&mut self, guest: &Slot<G>, header: FrameHeader, content: &[u8]) -> Result<(), Fault> {
         STATE.with_borrow_mut(|state| state.frame = Some((header, content.to_vec())));
-        let result = code(guest.frame());
+        let result = call(|| guest.frame());
         STATE.with_borrow_mut(|state| state.frame = None);
         result
     }
@@ -109,17 +123,26 @@ impl Host {
     }
 }
 
-fn code(result: i32) -> Result<(), Fault> {
-    if result == 0 { Ok(()) } else { Err(Fault(result)) }
+/// Calls the guest; what a call that fails changed of its state is taken back.
+fn call(guest: impl FnOnce() -> i32) -> Result<(), Fault> {
+    let kept = STATE.with_borrow(|state| state.kept.clone());
+    match guest() {
+        0 => Ok(()),
+        code => {
+            STATE.with_borrow_mut(|state| state.kept = kept);
+            Err(Fault(code))
+        }
+    }
 }
 
 /// The same functions that [`host`](super::host) imports in WebAssembly.
 pub(super) mod imports {
     use super::{STATE, State};
     use crate::{
-        errno::{EINVAL, ENODATA, ENOENT},
+        errno::{E2BIG, EACCES, EINVAL, ENODATA, ENOENT, ENOSPC},
         frame::HEADER,
         image::{ImageOp, OP},
+        state::{MAX_KEY, MAX_KEYS, MAX_VALUE},
         tensor::INFO,
     };
     use std::string::String;
@@ -182,6 +205,47 @@ pub(super) mod imports {
         out[..8].copy_from_slice(&now);
         out[8..].copy_from_slice(&now);
         0
+    }
+
+    fn with_state(key: &[u8], work: impl FnOnce(&mut State, usize) -> i32) -> i32 {
+        STATE.with_borrow_mut(|state| match (state.quota, key.len()) {
+            (None, _) => -EACCES,
+            (_, 0) => -EINVAL,
+            (_, length) if length > MAX_KEY => -E2BIG,
+            (Some(quota), _) => work(state, quota),
+        })
+    }
+
+    pub(in crate::sdk) fn state_get(key: &[u8], out: &mut [u8]) -> i32 {
+        with_state(key, |state, _| match state.kept.get(key) {
+            Some(value) => {
+                let count = value.len().min(out.len());
+                out[..count].copy_from_slice(&value[..count]);
+                length(value.len())
+            }
+            None => -ENOENT,
+        })
+    }
+
+    pub(in crate::sdk) fn state_set(key: &[u8], value: &[u8]) -> i32 {
+        with_state(key, |state, quota| {
+            let others = state.kept.iter().filter(|(other, _)| *other != key);
+            let (keys, bytes) = others.fold((1, key.len() + value.len()), |(keys, bytes), (key, value)| {
+                (keys + 1, bytes + key.len() + value.len())
+            });
+            if value.len() > MAX_VALUE {
+                return -E2BIG;
+            }
+            if bytes > quota || keys > MAX_KEYS {
+                return -ENOSPC;
+            }
+            state.kept.insert(key.to_vec(), value.to_vec());
+            0
+        })
+    }
+
+    pub(in crate::sdk) fn state_delete(key: &[u8]) -> i32 {
+        with_state(key, |state, _| if state.kept.remove(key).is_some() { 0 } else { -ENOENT })
     }
 
     pub(in crate::sdk) fn image_tensor(op: &[u8; OP], out: &mut [u8]) -> i32 {
@@ -265,5 +329,57 @@ pub(super) mod imports {
             let model = state.contexts.get(context as usize).and_then(|name| state.models.get(name));
             model.map_or(NN_INVALID, read)
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        errno::{E2BIG, EACCES, EINVAL, ENOSPC},
+        sdk::{Errno, Frame, state},
+    };
+
+    /// Counts its frames in its state; a frame of one byte is a fault.
+    struct Counts;
+
+    impl Guest for Counts {
+        fn start() -> Result<Self, Fault> {
+            Ok(Self)
+        }
+
+        fn frame(&mut self, frame: &mut Frame) -> Result<(), Fault> {
+            let count = state::get("count")?.map_or(0, |count| count.first().copied().unwrap_or(0));
+            state::set("count", [count + 1])?;
+            if frame.bytes()?.len() == 1 { Err(Fault(9)) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_guest_keeps_its_state_over_a_restart_and_not_over_a_fault() {
+        let mut host = Host::new("{}");
+        let guest = host.grant_state(100).start::<Counts>().unwrap();
+        host.frame_bytes(&guest, "s", b"").unwrap();
+        assert_eq!(host.frame_bytes(&guest, "s", b"1"), Err(Fault(9)));
+        let again = host.start::<Counts>().unwrap();
+        host.frame_bytes(&again, "s", b"").unwrap();
+        assert_eq!(host.state(), [(b"count".to_vec(), std::vec![2])].into());
+    }
+
+    #[test]
+    fn the_state_is_held_to_grant_quota_and_lengths() {
+        let mut host = Host::new("{}");
+        assert_eq!(state::get("k"), Err(Errno(EACCES)));
+        host.grant_state(70_000);
+        assert_eq!(state::get("k"), Ok(None));
+        assert_eq!(state::get(""), Err(Errno(EINVAL)));
+        assert_eq!(state::delete([0; 257]), Err(Errno(E2BIG)));
+        assert_eq!(state::set("k", [1; 65_537]), Err(Errno(E2BIG)));
+        state::set("k", [1; 65_536]).unwrap();
+        assert_eq!(state::get("k").unwrap().unwrap(), [1; 65_536]);
+        assert_eq!(state::set("l", [1; 5_000]), Err(Errno(ENOSPC)));
+        assert_eq!((state::delete("k"), state::delete("k")), (Ok(true), Ok(false)));
+        state::set("l", [1; 5_000]).unwrap();
     }
 }

@@ -52,6 +52,11 @@ impl Module {
         self.grants.contains(&Grant::Infer)
     }
 
+    /// How many bytes of keys and values the guest may keep; `None` where it may keep none.
+    pub fn state_quota(&self) -> Option<u64> {
+        self.grants.iter().find_map(|grant| if let Grant::State(bytes) = grant { Some(*bytes) } else { None })
+    }
+
     /// Holds the module to the ceiling of the release that it runs.
     ///
     /// # Errors
@@ -80,6 +85,8 @@ impl Module {
         at_most("models", self.models.len(), MAX_BINDINGS)?;
         at_most("channels", self.channels.len(), MAX_BINDINGS)?;
         at_most("grants", self.grants.len(), 2 * MAX_BINDINGS)?;
+        let quotas = self.grants.iter().filter(|grant| matches!(grant, Grant::State(_)));
+        once("grant", quotas.map(|_| "state"))?;
         once("sensor", self.input.iter().map(|input| &input.sensor))?;
         self.input.iter().try_for_each(|input| name("sensor", &input.sensor))?;
         self.models.keys().try_for_each(|model| name("model", model))?;
@@ -145,11 +152,14 @@ fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), Deploymen
     if count <= max { Ok(()) } else { Err(DeploymentError::TooMany { what, count, max }) }
 }
 
-fn once<'a>(what: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), DeploymentError> {
+fn once<'a, N: AsRef<str> + Ord + ?Sized + 'a>(
+    what: &'static str,
+    names: impl Iterator<Item = &'a N>,
+) -> Result<(), DeploymentError> {
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(DeploymentError::Twice { what, name: name.clone() });
+            return Err(DeploymentError::Twice { what, name: name.as_ref().to_owned() });
         }
     }
     Ok(())

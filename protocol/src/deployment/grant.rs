@@ -1,8 +1,10 @@
-//! Capabilities, written as `infer`, `infer:load` or `emit:<channel>`.
+//! Capabilities, written as `infer`, `infer:load`, `emit:<channel>` or `state:<bytes>`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::worker::MAX_STATE;
 
 /// A capability that a deployment gives to a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +15,8 @@ pub enum Grant {
     InferLoad,
     /// Emitting records on this channel.
     Emit(String),
+    /// Keeping this many bytes of keys and values, durably.
+    State(u64),
 }
 
 impl fmt::Display for Grant {
@@ -21,6 +25,7 @@ impl fmt::Display for Grant {
             Self::Infer => f.write_str("infer"),
             Self::InferLoad => f.write_str("infer:load"),
             Self::Emit(channel) => write!(f, "emit:{channel}"),
+            Self::State(bytes) => write!(f, "state:{bytes}"),
         }
     }
 }
@@ -33,9 +38,20 @@ impl FromStr for Grant {
             None if text == "infer" => Ok(Self::Infer),
             Some(("infer", "load")) => Ok(Self::InferLoad),
             Some(("emit", channel)) if !channel.is_empty() => Ok(Self::Emit(channel.to_owned())),
-            _ => Err(format!("unknown grant {text:?}; known are `infer`, `infer:load` and `emit:<channel>`")),
+            Some(("state", bytes)) => number(bytes).map(Self::State).ok_or_else(|| {
+                format!("the grant {text:?} names no quota; `state:<bytes>` with a number from 1 to {MAX_STATE} does")
+            }),
+            _ => Err(format!(
+                "unknown grant {text:?}; known are `infer`, `infer:load`, `emit:<channel>` and `state:<bytes>`"
+            )),
         }
     }
+}
+
+/// A quota: decimal digits alone, without a zero before them, so that each grant has one form.
+fn number(text: &str) -> Option<u64> {
+    let is_plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|bytes| is_plain && (1..=MAX_STATE).contains(bytes))
 }
 
 impl Serialize for Grant {

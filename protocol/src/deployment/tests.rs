@@ -88,6 +88,37 @@ fn refuses_an_unknown_grant() {
 }
 
 #[test]
+fn a_quota_of_state_is_a_plain_number_within_bounds_and_stands_there_once() {
+    let quota = |grants: serde_json::Value| {
+        let mut document = with("/modules/0/grants", grants);
+        document["modules"][0]["channels"] = json!({});
+        parse(&document).map(|deployment| deployment.modules[0].state_quota())
+    };
+    assert_eq!(quota(json!([])), Ok(None));
+    assert_eq!(quota(json!(["state:1"])), Ok(Some(1)));
+    assert_eq!(quota(json!(["infer", "state:1048576"])), Ok(Some(1 << 20)));
+    for bad in
+        ["state", "state:", "state:0", "state:1048577", "state:-1", "state:+1", "state:01", "state:1k", "state:*"]
+    {
+        assert!(matches!(quota(json!([bad])), Err(DeploymentError::Form(_))), "{bad}");
+    }
+    let twice = Err(DeploymentError::Twice { what: "grant", name: "state".into() });
+    assert_eq!(quota(json!(["state:1", "state:2"])), twice);
+}
+
+#[test]
+fn a_ceiling_of_state_allows_every_quota_up_to_it() {
+    let mut document = with("/modules/0/grants", json!(["state:4096"]));
+    document["modules"][0]["channels"] = json!({});
+    let module = &parse(&document).unwrap().modules[0];
+    let check = |grants: &[&str]| module.check_ceiling(&ceiling(grants, 16, 200)).is_ok();
+    assert!(check(&["state:4096"]) && check(&["infer", "state:1048576"]) && check(&["state:9", "state:5000"]));
+    for odd in ["state:4095", "state:04096", "state:*", "state", "state:9999999", "emit:*", "*"] {
+        assert!(!check(&[odd]), "{odd}");
+    }
+}
+
+#[test]
 fn refuses_two_modules_of_one_name() {
     let mut document = document();
     let module = document["modules"][0].clone();

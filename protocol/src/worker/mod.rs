@@ -10,20 +10,25 @@
 //! supervisor                     worker
 //!   Start {module, models, …} ->   confine, compile, link, load the models, instantiate
 //!                             <-   Ready                       (a dry start ends here, with Stop)
-//!   Begin                     ->   _initialize, sanderling_start
-//!                             <-   Running
+//!   State …, Begin            ->   _initialize, sanderling_start
+//!                             <-   StateSet, StateDelete …, Running
 //!   frame in the ring (+ Wake)->   sanderling_frame
-//!                             <-   Emit, Log, Denied … FrameDone | FrameRefused
+//!                             <-   Emit, Log, Denied …, StateSet, StateDelete …, FrameDone | FrameRefused
 //!   Stop                      ->   sanderling_stop
-//!                             <-   Stopped, exit status 0
+//!                             <-   StateSet, StateDelete …, Stopped, exit status 0
 //!                             <-   Fault at any time, exit status 1
 //! ```
+//!
+//! What the guest changed of its durable state a worker says when the call has ended well, each key at most once, and right before
+//! the message that says so: `Running`, `FrameDone` or `Stopped`. The supervisor keeps the changes when that message comes, together
+//! with the records of the frame; where another comes in its place, it keeps none of them.
 //!
 //! `Wake` is sent only when the ring says that the worker sleeps; a worker gathers what it has to say and writes it
 //! when the ring is empty, when 16 KiB are waiting, or when the oldest message is 5 ms old. So hand-offs are batched under load and
 //! immediate when idle.
 
 pub mod ring;
+mod state;
 mod wire;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +36,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deployment::{Decode, Execution, Grant, Limits},
     digest::Digest,
+};
+pub use state::{
+    MAX_STATE, MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE, State, StateChanges, StateError, StateKey, StateSize,
+    StateValue, check_key, check_value, state_memory,
 };
 pub use wire::{FromWorker, Inbox, MAX_MESSAGE, ToWorker, WireError};
 

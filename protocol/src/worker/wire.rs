@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::{Fault, FrameDone, MAX_RECORD, Ready, Start};
+use super::{Fault, FrameDone, MAX_RECORD, Ready, Start, check_key, check_value};
 
 /// The longest message, tag and body, in bytes. A [`Start`] with the largest deployment fits, and so does a record.
 pub const MAX_MESSAGE: usize = 256 * 1024;
@@ -56,6 +56,13 @@ pub enum WireError {
 pub enum ToWorker {
     /// Load this guest. Always the first message.
     Start(Box<Start>),
+    /// A value that the module has kept; sent before [`ToWorker::Begin`] alone.
+    State {
+        /// Its key.
+        key: Vec<u8>,
+        /// The value.
+        value: Vec<u8>,
+    },
     /// Run the start function, then take frames.
     Begin,
     /// There are frames in the ring.
@@ -101,6 +108,18 @@ pub enum FromWorker<'a> {
         /// The host function.
         function: &'a str,
     },
+    /// The guest set a value of its durable state. Holds when the call is said to have ended well.
+    StateSet {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// The guest deleted a value of its durable state. Holds when the call is said to have ended well.
+    StateDelete {
+        /// The key.
+        key: &'a [u8],
+    },
     /// The guest is over. The last message.
     Fault(Fault),
     /// The guest has stopped as asked. The last message.
@@ -112,6 +131,7 @@ mod tag {
     pub(super) const BEGIN: u8 = 2;
     pub(super) const WAKE: u8 = 3;
     pub(super) const STOP: u8 = 4;
+    pub(super) const STATE: u8 = 5;
     pub(super) const READY: u8 = 65;
     pub(super) const RUNNING: u8 = 66;
     pub(super) const EMIT: u8 = 67;
@@ -121,6 +141,8 @@ mod tag {
     pub(super) const DENIED: u8 = 71;
     pub(super) const FAULT: u8 = 72;
     pub(super) const STOPPED: u8 = 73;
+    pub(super) const STATE_SET: u8 = 74;
+    pub(super) const STATE_DELETE: u8 = 75;
 }
 
 impl ToWorker {
@@ -128,6 +150,7 @@ impl ToWorker {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Start(start) => put_json(out, tag::START, start),
+            Self::State { key, value } => put_entry(out, tag::STATE, key, value),
             Self::Begin => put(out, tag::BEGIN, &[]),
             Self::Wake => put(out, tag::WAKE, &[]),
             Self::Stop => put(out, tag::STOP, &[]),
@@ -138,6 +161,10 @@ impl ToWorker {
     pub fn decode((tag, body): (u8, &[u8])) -> Result<Self, WireError> {
         match tag {
             tag::START => get_json(tag, body).map(|start| Self::Start(Box::new(start))),
+            tag::STATE => {
+                let (key, value) = take_entry(tag, body)?;
+                Ok(Self::State { key: key.to_vec(), value: value.to_vec() })
+            }
             tag::BEGIN => empty(tag, body).map(|()| Self::Begin),
             tag::WAKE => empty(tag, body).map(|()| Self::Wake),
             tag::STOP => empty(tag, body).map(|()| Self::Stop),
@@ -169,6 +196,8 @@ impl<'a> FromWorker<'a> {
             ),
             Self::FrameRefused { seq, why } => put(out, tag::FRAME_REFUSED, &[&seq.to_le_bytes(), why.as_bytes()]),
             Self::Denied { function } => put(out, tag::DENIED, &[function.as_bytes()]),
+            Self::StateSet { key, value } => put_entry(out, tag::STATE_SET, key, value),
+            Self::StateDelete { key } => put(out, tag::STATE_DELETE, &[key]),
             Self::Fault(fault) => put_json(out, tag::FAULT, fault),
             Self::Stopped => put(out, tag::STOPPED, &[]),
         }
@@ -207,6 +236,11 @@ impl<'a> FromWorker<'a> {
                 Ok(Self::FrameRefused { seq, why: text(tag, why)? })
             }
             tag::DENIED => Ok(Self::Denied { function: text(tag, body)? }),
+            tag::STATE_SET => take_entry(tag, body).map(|(key, value)| Self::StateSet { key, value }),
+            tag::STATE_DELETE => {
+                check_key(body).map_err(|_| short())?;
+                Ok(Self::StateDelete { key: body })
+            }
             tag::FAULT => get_json(tag, body).map(Self::Fault),
             tag::STOPPED => empty(tag, body).map(|()| Self::Stopped),
             tag => Err(WireError::Tag { tag }),
@@ -221,6 +255,20 @@ fn put(out: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
     for part in parts {
         out.extend_from_slice(part);
     }
+}
+
+fn put_entry(out: &mut Vec<u8>, tag: u8, key: &[u8], value: &[u8]) {
+    let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes();
+    put(out, tag, &[&length, key, value]);
+}
+
+/// A key and a value, held to their lengths.
+fn take_entry(tag: u8, body: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let wrong = || WireError::Body { tag, length: body.len() };
+    let (length, rest) = body.split_first_chunk().ok_or_else(wrong)?;
+    let (key, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))).ok_or_else(wrong)?;
+    check_key(key).and_then(|()| check_value(value)).map_err(|_| wrong())?;
+    Ok((key, value))
 }
 
 fn put_json(out: &mut Vec<u8>, tag: u8, value: &impl serde::Serialize) {
@@ -302,7 +350,7 @@ impl Inbox {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::worker::FaultCode;
+    use crate::worker::{FaultCode, MAX_STATE_KEY, MAX_STATE_VALUE};
 
     fn through(bytes: &[u8], step: usize) -> Vec<(u8, Vec<u8>)> {
         let mut inbox = Inbox::default();
@@ -331,6 +379,8 @@ mod tests {
             FromWorker::FrameDone(FrameDone { seq: 9, took_ns: 8, fuel: 7, memory_bytes: 6 }),
             FromWorker::FrameRefused { seq: 10, why: "not a PNG" },
             FromWorker::Denied { function: "emit" },
+            FromWorker::StateSet { key: b"\0k", value: b"" },
+            FromWorker::StateDelete { key: b"k" },
             FromWorker::Fault(Fault::new(FaultCode::Trap, "unreachable")),
             FromWorker::Stopped,
         ]
@@ -369,6 +419,35 @@ mod tests {
         assert!(matches!(FromWorker::decode((tag::LOG, &[1, 0xff])), Err(WireError::Text { .. })));
         assert!(matches!(FromWorker::decode((tag::START, b"{}")), Err(WireError::Tag { .. })));
         assert!(matches!(ToWorker::decode((tag::START, b"{}")), Err(WireError::Json { .. })));
+    }
+
+    #[test]
+    fn a_value_of_the_state_reaches_the_worker() {
+        let message = ToWorker::State { key: b"k".to_vec(), value: vec![7; MAX_STATE_VALUE] };
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let seen = through(&bytes, 10_000);
+        let decoded: Vec<_> =
+            seen.iter().map(|(tag, body)| ToWorker::decode((*tag, body.as_slice())).unwrap()).collect();
+        assert_eq!(decoded, [message]);
+    }
+
+    #[test]
+    fn refuses_keys_and_values_of_a_state_that_no_state_has() {
+        let set = |key: &[u8], value: &[u8]| {
+            let mut bytes = Vec::new();
+            FromWorker::StateSet { key, value }.encode(&mut bytes);
+            FromWorker::decode((bytes[4], &bytes[5..])).map(drop)
+        };
+        assert_eq!(set(&[1; MAX_STATE_KEY], &[0; MAX_STATE_VALUE]), Ok(()));
+        assert!(matches!(set(b"", b"v"), Err(WireError::Body { .. })));
+        assert!(matches!(set(&[1; MAX_STATE_KEY + 1], b"v"), Err(WireError::Body { .. })));
+        assert!(matches!(set(b"k", &[0; MAX_STATE_VALUE + 1]), Err(WireError::Body { .. })));
+        for body in [&b""[..], b"\x01", b"\x02\0k", b"\xff\xffk"] {
+            assert!(matches!(FromWorker::decode((tag::STATE_SET, body)), Err(WireError::Body { .. })), "{body:?}");
+            assert!(matches!(ToWorker::decode((tag::STATE, body)), Err(WireError::Body { .. })), "{body:?}");
+        }
+        assert!(matches!(FromWorker::decode((tag::STATE_DELETE, b"")), Err(WireError::Body { .. })));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod frame;
 pub(crate) mod lines;
 pub mod nn;
 pub(crate) mod output;
+pub mod state;
 pub mod vision;
 pub(crate) mod wasi;
 
@@ -96,6 +97,8 @@ pub struct Grants {
     pub infer_load: bool,
     /// The channels on which it may emit.
     pub emit: Vec<String>,
+    /// How many bytes of keys and values it may keep.
+    pub state: Option<u64>,
 }
 
 impl Grants {
@@ -107,6 +110,7 @@ impl Grants {
                 Grant::Infer => sorted.infer = true,
                 Grant::InferLoad => sorted.infer_load = true,
                 Grant::Emit(channel) => sorted.emit.push(channel.clone()),
+                Grant::State(bytes) => sorted.state = Some(*bytes),
             }
         }
         sorted
@@ -186,6 +190,8 @@ pub struct HostState {
     pub frame: Option<CurrentFrame>,
     /// Models, execution contexts, tensors.
     pub nn: nn::NnState,
+    /// What the module keeps.
+    pub state: state::ModuleState,
     /// What the guest may do.
     pub grants: Grants,
     /// What the guest may use.
@@ -223,6 +229,7 @@ impl HostState {
             own: OfInstance::new(&settings.limits),
             frame: None,
             nn: settings.nn,
+            state: state::ModuleState::default(),
             grants: settings.grants,
             limits: settings.limits,
             config: settings.config,
@@ -307,6 +314,7 @@ pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Call
 pub(crate) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
     frame::register(linker)?;
     output::register(linker)?;
+    state::register(linker)?;
     nn::register(linker)?;
     vision::register(linker)?;
     wasi::register(linker)
@@ -322,6 +330,9 @@ pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
             "log",
             "config",
             "now",
+            "state_get",
+            "state_set",
+            "state_delete",
             "image_tensor",
             "nn_input_image",
             "nn_output_info",

@@ -21,7 +21,7 @@ use crate::{
     call,
     exports::{COMMAND, Command, Exports},
     fault::{self, Ended},
-    host::{Counters, CurrentFrame, HostState, lines},
+    host::{Counters, CurrentFrame, HostState, lines, state::ModuleState},
     limits::Budget,
     module::Linked,
 };
@@ -94,6 +94,17 @@ impl Body {
     pub(super) fn denied(&self) -> &BTreeMap<&'static str, u64> {
         static NONE: BTreeMap<&'static str, u64> = BTreeMap::new();
         self.host().map_or(&NONE, HostState::denied)
+    }
+
+    pub(super) fn state(&self) -> Option<&ModuleState> {
+        self.host().map(|host| &host.state)
+    }
+
+    pub(super) fn state_mut(&mut self) -> Option<&mut ModuleState> {
+        match self {
+            Self::Reactor(reactor) => Some(&mut reactor.store.data_mut().state),
+            Self::Fresh(fresh) => fresh.state.as_mut().map(|host| &mut host.state),
+        }
     }
 
     fn host(&self) -> Option<&HostState> {

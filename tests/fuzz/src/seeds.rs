@@ -157,6 +157,8 @@ fn streams() -> Vec<Vec<u8>> {
         FromWorker::FrameDone(FrameDone { seq: 9, took_ns: 8, fuel: 7, memory_bytes: 6 }),
         FromWorker::FrameRefused { seq: 10, why: "not a PNG" },
         FromWorker::Denied { function: "emit" },
+        FromWorker::StateSet { key: b"count", value: b"7" },
+        FromWorker::StateDelete { key: b"count" },
         FromWorker::Fault(Fault::new(FaultCode::Trap, "unreachable")),
         FromWorker::Stopped,
     ] {
@@ -170,7 +172,8 @@ fn streams() -> Vec<Vec<u8>> {
     down.extend_from_slice(&u32::try_from(start.len() + 1).unwrap().to_le_bytes());
     down.push(1);
     down.extend_from_slice(start.as_bytes());
-    for message in [ToWorker::Begin, ToWorker::Wake, ToWorker::Stop] {
+    let state = ToWorker::State { key: b"count".to_vec(), value: b"7".to_vec() };
+    for message in [state, ToWorker::Begin, ToWorker::Wake, ToWorker::Stop] {
         message.encode(&mut down);
     }
     vec![up, down]

@@ -38,6 +38,7 @@ use super::{
     disk::{Disk, SystemDisk, make_folder},
     sim::SimDisk,
 };
+use crate::state;
 
 /// The name of the file in the state directory.
 pub const FILE: &str = "state.redb";
@@ -354,6 +355,9 @@ impl Store for RedbStore {
                     }
                     Step::Clear(table) => {
                         transaction.open_table(table.records())?.retain(|_, _| false)?;
+                    }
+                    Step::SettleState { committed, trial } => {
+                        state::table::settle(transaction, committed.as_ref(), trial.as_ref())?;
                     }
                 }
             }

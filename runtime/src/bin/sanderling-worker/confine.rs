@@ -12,7 +12,10 @@ use rustix::{
     process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
     thread::set_no_new_privs,
 };
-use sanderling_protocol::{deployment::Limits, worker::Start};
+use sanderling_protocol::{
+    deployment::{Grant, Limits},
+    worker::{Start, state_memory},
+};
 use thiserror::Error;
 
 use crate::seccomp;
@@ -63,6 +66,7 @@ fn address_space(start: &Start, ring_len: u64) -> u64 {
         u64::from(memory_mib).saturating_mul(MIB),
         u64::from(native_memory_mib).saturating_mul(MIB),
         start.module.length.saturating_mul(COMPILED),
+        start.grants.iter().map(|grant| if let Grant::State(quota) = grant { state_memory(*quota) } else { 0 }).sum(),
         ring_len,
     ]
     .into_iter()
@@ -110,5 +114,7 @@ mod tests {
     fn the_address_space_is_what_the_deployment_says_and_a_base() {
         assert_eq!(address_space(&start(1, 8, 10), 4096), BASE + 9 * MIB + 120 + 4096);
         assert_eq!(address_space(&start(1, 8, u64::MAX), 4096), u64::MAX);
+        let keeping = Start { grants: vec![Grant::State(1 << 20)], ..start(1, 8, 0) };
+        assert_eq!(address_space(&keeping, 0), BASE + 9 * MIB + state_memory(1 << 20));
     }
 }

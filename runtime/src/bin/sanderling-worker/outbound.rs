@@ -9,8 +9,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sanderling_protocol::worker::FromWorker;
-use sanderling_runtime::Output;
+use sanderling_protocol::worker::{FromWorker, StateChanges};
+use sanderling_runtime::{Keep, Output};
 
 /// Messages are written when this many bytes are waiting.
 const FULL: usize = 16 * 1024;
@@ -101,5 +101,16 @@ impl Output for Outbound {
 
     fn tick(&mut self, mono_ns: u64) {
         self.keep_fresh(mono_ns);
+    }
+}
+
+impl Keep for Outbound {
+    fn keep(&mut self, changes: &StateChanges) {
+        for (key, value) in changes {
+            self.say(&match value {
+                Some(value) => FromWorker::StateSet { key, value },
+                None => FromWorker::StateDelete { key },
+            });
+        }
     }
 }

@@ -14,8 +14,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sanderling_protocol::{
     deployment::Grant,
     worker::{
-        Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, ToWorker, WireError,
-        ring::RingError,
+        Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, State, ToWorker,
+        WireError, ring::RingError,
     },
 };
 use sanderling_runtime::{Clock, Guest, LoadSpec, NamedModel, Outcome, Ports, Random};
@@ -183,6 +183,7 @@ impl Random for KernelRandom {
 fn name(message: &ToWorker) -> &'static str {
     match message {
         ToWorker::Start(_) => "Start",
+        ToWorker::State { .. } => "State",
         ToWorker::Begin => "Begin",
         ToWorker::Wake => "Wake",
         ToWorker::Stop => "Stop",
@@ -206,14 +207,17 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) -> Result<End, ServeError> {
+        let mut state = State::default();
         loop {
             match self.control.wait()? {
+                ToWorker::State { key, value } => state.put(key.into(), Some(value.into())),
                 ToWorker::Begin => break,
                 ToWorker::Stop => return self.stopped(),
                 ToWorker::Wake => {}
                 ToWorker::Start(_) => return Err(ServeError::Unexpected("Start")),
             }
         }
+        self.guest.restore(state, Box::new(self.out.clone()));
         if let Err(fault) = self.guest.start() {
             return end_with(&self.out, fault);
         }
@@ -285,7 +289,7 @@ impl Worker {
                 Ok(()) => self.stopped().map(Some),
                 Err(fault) => end_with(&self.out, fault).map(Some),
             },
-            ToWorker::Start(_) | ToWorker::Begin => Err(ServeError::Unexpected(name(message))),
+            ToWorker::Start(_) | ToWorker::State { .. } | ToWorker::Begin => Err(ServeError::Unexpected(name(message))),
         }
     }
 

@@ -3,7 +3,7 @@
 use sanderling_protocol::{
     command::{Command, CommandError, MAX_REQUEST},
     topics::Topics,
-    worker::{FromWorker, Inbox, MAX_MESSAGE, MAX_RECORD, ToWorker},
+    worker::{FromWorker, Inbox, MAX_MESSAGE, MAX_RECORD, MAX_STATE_KEY, MAX_STATE_VALUE, ToWorker},
 };
 
 /// The name of a command, a line feed, and the request.
@@ -43,8 +43,12 @@ pub fn worker(bytes: &[u8]) {
     assert_eq!(cut(stream, step), whole);
     for (tag, body) in whole {
         if let Ok(message) = FromWorker::decode((tag, &body)) {
-            if let FromWorker::Emit { payload, .. } = message {
-                assert!(payload.len() <= MAX_RECORD);
+            match message {
+                FromWorker::Emit { payload, .. } => assert!(payload.len() <= MAX_RECORD),
+                FromWorker::StateSet { key, value } => {
+                    assert!((1..=MAX_STATE_KEY).contains(&key.len()) && value.len() <= MAX_STATE_VALUE);
+                }
+                _ => {}
             }
             let mut out = Vec::new();
             message.encode(&mut out);

@@ -17,7 +17,11 @@ use sanderling_agent::{
     clock::{Clock, SystemClock},
     frames::{FrameSink, Pool, SensorId},
     router::Router,
-    workload::{Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads, fake::FakeBlobs, ring_bytes},
+    workload::{
+        Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads,
+        fake::{FakeBlobs, FakeStates},
+        ring_bytes,
+    },
 };
 use sanderling_guest::frame::FrameHeader;
 use sanderling_hostile_guests::{Guest, MODEL, Outcome, frame};
@@ -115,7 +119,13 @@ impl Bench {
         let (blobs, pool) = (Rc::new(FakeBlobs::default()), Pool::new(4 << 20));
         let heard = Rc::new(RefCell::new(Heard::default()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let ports = Ports { blobs: blobs.clone(), records: heard.clone(), clock: clock.clone(), pool: pool.clone() };
+        let ports = Ports {
+            blobs: blobs.clone(),
+            records: heard.clone(),
+            states: Rc::new(RefCell::new(FakeStates::default())),
+            clock: clock.clone(),
+            pool: pool.clone(),
+        };
         let (neighbours, mut settled) =
             Workloads::new(Options::new(sanderling_tests::program("sanderling-worker")), ports.clone());
         let mut options = Options::new(program);

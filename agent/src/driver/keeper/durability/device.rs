@@ -97,7 +97,8 @@ impl Device {
         self.check_known(loaded)?;
         self.check_blobs(&mut running)?;
         Records::configure(&mut running.outbox);
-        self.records.check(&mut running.outbox, self.now(), batch)?;
+        let (now, slots) = (self.now(), &self.sure.slots);
+        self.records.check(&mut running.outbox, &mut running.states, slots, now, batch)?;
         self.install = self.judge_next();
         Ok(running)
     }
@@ -122,18 +123,19 @@ impl Device {
     /// are missing.
     pub(super) fn adopt(&mut self, running: &mut Running, loaded: Loaded) -> Result<(bool, usize), String> {
         let found = Known { slots: loaded.slots, trust: loaded.trust };
-        let other = found != self.sure;
+        let mut other = found != self.sure;
         (self.sure, self.maybe, self.times) = (found, None, vec![loaded.saved_time]);
         self.whole.clear();
         Records::configure(&mut running.outbox);
         let lost = self.records.adopt(&mut running.outbox, self.now())?;
+        other |= self.records.kept.adopt(&mut running.states, &self.sure.slots)?;
         self.install = self.judge_next();
         Ok((other, lost))
     }
 
     /// Whether nothing is known at all.
     pub(super) fn is_blank(&self) -> bool {
-        self.sure == Known::default()
+        self.sure == Known::default() && self.records.kept.is_blank()
     }
 
     /// A blob that a slot names and that is gone is pulled again by the agent; here the slots are given up instead.
@@ -187,7 +189,8 @@ impl Device {
     pub(super) fn step(&mut self, running: &mut Running) -> Result<(), String> {
         self.ms += 30;
         let stepped = if self.dice.percent(30) {
-            self.records.act(&mut running.outbox, self.now(), &mut self.dice)
+            let now = self.now();
+            self.records.act(&mut running.outbox, &mut running.states, &self.sure.slots, now, &mut self.dice)
         } else {
             self.go_on(running)
         };
@@ -201,7 +204,10 @@ impl Device {
                 if self.dice.percent(10) {
                     self.save_time(running);
                 }
-                self.install = Install::Trust(self.dice.place(RELEASES.slots.len()));
+                let release = self.dice.place(RELEASES.slots.len());
+                // What is committed is not tried.
+                let is_committed = self.sure.slots.committed.as_ref() == RELEASES.slots.get(release);
+                self.install = Install::Trust((release + usize::from(is_committed)) % RELEASES.slots.len());
             }
             Install::Trust(release) => {
                 self.store_trust(running, release)?;
@@ -319,7 +325,9 @@ impl Device {
 
     fn store_slots(&mut self, running: &mut Running, slots: Slots) -> Result<(), String> {
         let known = Known { slots: slots.clone(), ..self.sure.clone() };
-        self.store(running, Job::Slots(Box::new(slots)), known)
+        self.store(running, Job::Slots(Box::new(slots)), known)?;
+        let (now, slots) = (self.now(), &self.sure.slots);
+        self.records.settle(&mut running.outbox, &mut running.states, slots, now)
     }
 
     fn store(&mut self, running: &mut Running, job: Job, known: Known) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! Proofs that what is stored survives power cuts, failing disks and flipped bits: the keeper's own jobs and the outbox, as the
-//! agent uses them, on a simulated disk.
+//! Proofs that what is stored survives power cuts, failing disks and flipped bits: the keeper's own jobs, the outbox and the state of
+//! modules, as the agent uses them, on a simulated disk.
 //!
 //! The short forms run with the other tests; `SANDERLING_PROOF_CASES` asks for longer ones.
 #![allow(clippy::unwrap_used)]
@@ -8,6 +8,7 @@ mod cuts;
 mod device;
 mod faults;
 mod flips;
+mod kept;
 mod records;
 mod releases;
 
@@ -15,8 +16,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{Disk as Keeper, Loaded, load};
 use crate::{
+    clock::Now,
     outbox::Outbox,
     settings::OutboxSettings,
+    state::{self, States},
     store::{
         blobs::FileBlobs,
         database::{Database, RedbStore},
@@ -43,6 +46,7 @@ fn found(name: &str, cases: u64, failures: &[String], note: &str) {
 struct Running {
     keeper: Keeper,
     outbox: Outbox,
+    states: States,
     database: Database,
 }
 
@@ -52,12 +56,15 @@ fn boot(disk: &SimDisk) -> Result<(Running, Loaded), String> {
     let database = Database::open_on(disk.clone(), state).map_err(|error| error.to_string())?;
     let settings =
         OutboxSettings { max_bytes: 1 << 20, event_max_bytes: 8192, commit_interval: Duration::from_millis(100) };
-    let outbox = Outbox::open(database.clone(), settings).map_err(|error| error.to_string())?;
+    let mut outbox = Outbox::open(database.clone(), settings).map_err(|error| error.to_string())?;
     let store = RedbStore::new(database.clone());
     let blobs = FileBlobs::open_on(disk, state, 64 * 1024).map_err(|error| error.to_string())?;
     let loaded = load(&store);
+    let found = state::table::load(&database).map_err(|error| error.to_string())?;
+    let (states, rows) = States::load(found, &loaded.slots);
+    outbox.push_frame(Vec::new(), rows, Now::default()).map_err(|error| error.to_string())?;
     let keeper = Keeper { store: Box::new(store), blobs: Box::new(blobs) };
-    Ok((Running { keeper, outbox, database }, loaded))
+    Ok((Running { keeper, outbox, states, database }, loaded))
 }
 
 /// Runs the cases of a proof on all processors. `run` goes through one story, told by its seed, and gives how many cases that

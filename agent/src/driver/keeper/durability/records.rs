@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use sanderling_protocol::deployment::{Channel, Keep};
 
+use super::kept::Kept;
 use crate::{
     clock::Now,
     outbox::{OVERHEAD, Outbox, Pushed},
+    state::States,
     store::sim::Dice,
+    sync::Slots,
 };
 
 const CHANNELS: [(&str, Keep); 3] =
@@ -32,7 +35,7 @@ impl Waiting {
     }
 }
 
-/// The model of an outbox.
+/// The model of an outbox, and of the state that is stored with its records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     next: u32,
@@ -41,6 +44,7 @@ pub(super) struct Records {
     gone: BTreeSet<u32>,
     dropped: u64,
     pub(super) stored: u64,
+    pub(super) kept: Kept,
 }
 
 impl Records {
@@ -50,9 +54,17 @@ impl Records {
     }
 
     /// Does something to the outbox. What comes of it is checked; an error of the disk is passed on.
-    pub(super) fn act(&mut self, outbox: &mut Outbox, now: Now, dice: &mut Dice) -> Result<(), String> {
-        let acted = match dice.below(10) {
+    pub(super) fn act(
+        &mut self,
+        outbox: &mut Outbox,
+        states: &mut States,
+        slots: &Slots,
+        now: Now,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
+        let acted = match dice.below(13) {
             0..4 => (0..=dice.place(12)).try_for_each(|_| self.push(outbox, now, dice)),
+            10.. => (0..=dice.place(4)).try_for_each(|_| self.frame(outbox, states, slots, now, dice)),
             4 | 5 => self.send(outbox, now, dice),
             6 | 7 => self.acknowledge(outbox, now, dice),
             8 => {
@@ -66,7 +78,7 @@ impl Records {
             }
         };
         if acted.is_err() {
-            self.waiting.values_mut().flatten().for_each(|record| record.doubtful = true);
+            self.doubt();
         }
         let figures = outbox.figures();
         let count: usize = self.waiting.values().map(Vec::len).sum();
@@ -75,7 +87,60 @@ impl Records {
         acted
     }
 
+    fn doubt(&mut self) {
+        self.waiting.values_mut().flatten().for_each(|record| record.doubtful = true);
+        self.kept.doubt();
+    }
+
+    /// Records and changes of the state that belong together.
+    fn frame(
+        &mut self,
+        outbox: &mut Outbox,
+        states: &mut States,
+        slots: &Slots,
+        now: Now,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
+        let rows = self.kept.frame(states, slots, dice);
+        let records =
+            (0..dice.place(4)).map(|_| self.admit(dice)).map(|(channel, payload, ..)| (channel.to_owned(), payload));
+        let pushed = outbox.push_frame(records.collect(), rows, now);
+        if pushed.is_ok() && outbox.due(now).is_none() {
+            self.all_stored();
+        }
+        pushed.map_err(|error| error.to_string())
+    }
+
+    /// The slots are stored, and what follows from it for the state is to be.
+    pub(super) fn settle(
+        &mut self,
+        outbox: &mut Outbox,
+        states: &mut States,
+        slots: &Slots,
+        now: Now,
+    ) -> Result<(), String> {
+        let rows = self.kept.stored(states, slots);
+        let pushed = outbox.push_frame(Vec::new(), rows, now);
+        if pushed.is_err() {
+            self.doubt();
+        }
+        pushed.map_err(|error| error.to_string())
+    }
+
     fn push(&mut self, outbox: &mut Outbox, now: Now, dice: &mut Dice) -> Result<(), String> {
+        let (channel, payload, fits, dropped) = self.admit(dice);
+        let pushed = outbox.push(channel, payload, now);
+        if let Ok(pushed) = &pushed {
+            assert_eq!(*pushed, if fits { Pushed::Kept { dropped } } else { Pushed::Dropped });
+            if fits && outbox.due(now).is_none() {
+                self.all_stored();
+            }
+        }
+        pushed.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What becomes of the next record: its channel and payload, whether it fits, and how many are dropped for it.
+    fn admit(&mut self, dice: &mut Dice) -> (&'static str, Bytes, bool, u64) {
         let (channel, keep) = CHANNELS[dice.place(CHANNELS.len())];
         let number = self.next;
         self.next += 1;
@@ -100,14 +165,7 @@ impl Records {
         } else {
             self.dropped += 1;
         }
-        let pushed = outbox.push(channel, payload, now);
-        if let Ok(pushed) = &pushed {
-            assert_eq!(*pushed, if fits { Pushed::Kept { dropped } } else { Pushed::Dropped });
-            if fits && outbox.unstored() == 0 {
-                self.all_stored();
-            }
-        }
-        pushed.map(drop).map_err(|error| error.to_string())
+        (channel, payload, fits, dropped)
     }
 
     fn send(&mut self, outbox: &mut Outbox, now: Now, dice: &mut Dice) -> Result<(), String> {
@@ -143,6 +201,7 @@ impl Records {
             self.stored += 1;
         }
         self.gone.clear();
+        self.kept.all_stored();
     }
 
     /// Stores everything; gives whether that was done.
@@ -154,9 +213,17 @@ impl Records {
 
     /// Compares with what a restart found. `batch`: no commit failed before the power went, so that the last batch is there as a
     /// whole or not at all.
-    pub(super) fn check(&mut self, outbox: &mut Outbox, now: Now, batch: bool) -> Result<(), String> {
+    pub(super) fn check(
+        &mut self,
+        outbox: &mut Outbox,
+        states: &mut States,
+        slots: &Slots,
+        now: Now,
+        batch: bool,
+    ) -> Result<(), String> {
         let found = read(outbox, now)?;
-        self.compare(&found, batch)?;
+        let whole = self.compare(&found, batch)?;
+        self.kept.check(states, slots, whole)?;
         let dropped = outbox.figures().dropped;
         if dropped > self.dropped {
             return Err(format!("{dropped} drops are counted of {}", self.dropped));
@@ -180,7 +247,8 @@ impl Records {
         self.dropped = dropped;
     }
 
-    fn compare(&self, found: &BTreeMap<&'static str, Vec<Waiting>>, batch: bool) -> Result<(), String> {
+    /// Gives whether the last batch is there, where records tell.
+    fn compare(&self, found: &BTreeMap<&'static str, Vec<Waiting>>, batch: bool) -> Result<Option<bool>, String> {
         let none = Vec::new();
         let (mut new, mut new_found, mut back) = (0, 0, 0);
         for (channel, _) in CHANNELS {
@@ -213,7 +281,7 @@ impl Records {
         if batch && !undone && !done {
             return Err(format!("half a batch: {new_found} of {new} new, {back} of {gone} removed"));
         }
-        Ok(())
+        Ok((batch && done != undone).then_some(done))
     }
 }
 

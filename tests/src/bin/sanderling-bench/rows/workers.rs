@@ -16,7 +16,11 @@ use sanderling_agent::{
     clock::SystemClock,
     frames::{Frame, FrameSink, Pool, SensorId},
     router::Router,
-    workload::{Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads, fake::FakeBlobs, ring_bytes},
+    workload::{
+        Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads,
+        fake::{FakeBlobs, FakeStates},
+        ring_bytes,
+    },
 };
 use sanderling_protocol::{
     deployment::{Deployment, SCHEMA},
@@ -164,6 +168,7 @@ impl Bench {
         let ports = Ports {
             blobs: blobs.clone(),
             records: Rc::new(RefCell::new(Heard(heard.clone()))),
+            states: Rc::new(RefCell::new(FakeStates::default())),
             clock: Arc::new(SystemClock::new()),
             pool: pool.clone(),
         };
