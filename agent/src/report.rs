@@ -31,9 +31,18 @@ pub struct Parts {
     pub outbox: Outbox,
 }
 
+/// A report tells at most this many metrics of all modules together, so that it stays below what brokers carry.
+const MOST_METRICS: usize = 512;
+
 /// Puts a report together.
 pub fn build(parts: Parts) -> Reported {
-    let Parts { device, session, sync, modules, sensors, storage, outbox } = parts;
+    let Parts { device, session, sync, mut modules, sensors, storage, outbox } = parts;
+    let share = MOST_METRICS / modules.len().max(1);
+    for module in &mut modules {
+        while module.metrics.len() > share {
+            module.metrics.pop_last();
+        }
+    }
     Reported {
         schema: SCHEMA.to_owned(),
         device,
@@ -56,6 +65,7 @@ fn essence(report: &Reported) -> Reported {
         (module.frames, module.dropped, module.unreadable) = (0, 0, 0);
         (module.frame_us_p50, module.frame_us_p99) = (0, 0);
         module.excess = Excess::default();
+        module.metrics.clear();
     }
     for sensor in &mut report.sensors {
         sensor.frames = 0;
@@ -122,7 +132,10 @@ impl Pace {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use sanderling_protocol::digest::Digest;
-    use sanderling_protocol::reported::{MetadataReport, ModuleState};
+    use sanderling_protocol::{
+        reported::{MetadataReport, ModuleState},
+        worker::Metric,
+    };
 
     use super::*;
 
@@ -146,6 +159,7 @@ mod tests {
             frame_us_p50: frames,
             frame_us_p99: frames,
             excess: Excess { records: frames, log_lines: frames },
+            metrics: [("seen".to_owned(), Metric::Counter(frames as f64))].into(),
             denied: vec![],
             pid: None,
             fault: None,
@@ -163,6 +177,24 @@ mod tests {
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_metrics_of_all_modules_together_are_bounded() {
+        let module = |modules: usize, metrics: usize| {
+            let mut parts = report(1, ModuleState::Running);
+            let named = |at: usize| (format!("m{at:03}"), Metric::Gauge(0.0));
+            parts.modules =
+                vec![ModuleReport { metrics: (0..metrics).map(named).collect(), ..parts.modules.remove(0) }; modules];
+            let Reported { device, session, modules, storage, outbox, .. } = parts;
+            let sync =
+                sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None };
+            build(Parts { device, session, sync, modules, sensors: vec![], storage, outbox })
+        };
+        assert_eq!(module(8, 64).modules[7].metrics.len(), 64);
+        let many = module(32, 64);
+        assert_eq!(many.modules[0].metrics.keys().next_back().unwrap(), "m015");
+        assert_eq!(many.modules.iter().map(|module| module.metrics.len()).sum::<usize>(), MOST_METRICS);
     }
 
     #[test]

@@ -107,6 +107,14 @@ typedef struct sanderling_output_info {
     uint32_t dims[8];
 } sanderling_output_info;
 
+/* A rectangle in a frame, in pixels; width and height 0: the whole frame. */
+typedef struct sanderling_rect {
+    uint32_t x;
+    uint32_t y;
+    uint32_t width;
+    uint32_t height;
+} sanderling_rect;
+
 /* What sanderling_now writes. */
 typedef struct sanderling_time {
     int64_t unix_ns;
@@ -127,6 +135,13 @@ SANDERLING_IMPORT(frame_read) int32_t sanderling_frame_read(uint32_t offset, voi
 /* Queues a record on a channel that the deployment grants. */
 SANDERLING_IMPORT(emit)
 int32_t sanderling_emit(const char *channel, uint32_t channel_len, const void *ptr, uint32_t len);
+/* Has a part of the current image encoded as JPEG and queued on a channel, with the grants evidence and emit:<channel>. The quality, 1 to 100, is lowered to
+ * a quarter at most where the image does not fit a record else; returns the one that was used. */
+SANDERLING_IMPORT(emit_evidence)
+int32_t sanderling_emit_evidence(const char *channel, uint32_t channel_len, const sanderling_rect *rect, uint32_t quality);
+/* Adds to a counter, or sets a gauge, which are reported with the module; at most 64 names of 1 to 64 characters A-Z a-z 0-9 . _ - */
+SANDERLING_IMPORT(metric_add) int32_t sanderling_metric_add(const char *name, uint32_t len, double value);
+SANDERLING_IMPORT(metric_set) int32_t sanderling_metric_set(const char *name, uint32_t len, double value);
 /* Writes a line to the device's log. */
 SANDERLING_IMPORT(log) int32_t sanderling_log(int32_t level, const char *ptr, uint32_t len);
 /* Copies the deployment's `config`, JSON, as far as it fits; returns its whole length. */

@@ -21,6 +21,9 @@
 //! The frame is cropped, resized as 8-bit samples and only then converted: luma and chroma of YUYV and NV12 are resized each in its own
 //! resolution. Along an axis that keeps its size, and with the filter nearest, chroma is repeated.
 
+/// The length in bytes of a rectangle in a frame: x, y, width and height in pixels; width and height 0 for the whole frame.
+pub const RECT: usize = 16;
+
 /// The record's length in bytes.
 pub const OP: usize = 64;
 /// The largest width or height of a tensor.

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use sanderling_guest::{
     errno,
     frame::{Format, FrameHeader, HEADER, Kind},
-    image::{Color, Element, Filter, ImageOp, Layout, OP},
+    image::{Color, Element, Filter, ImageOp, Layout, OP, RECT},
     state,
     tensor::INFO,
 };
@@ -31,6 +31,7 @@ int main(void) {
     bytes(&op, sizeof op);
     SIZE(sanderling_output_info);
     SIZE(sanderling_time);
+    SIZE(sanderling_rect);
     NUMBER(SANDERLING_ABI);
     NUMBER(SANDERLING_ENOENT); NUMBER(SANDERLING_E2BIG); NUMBER(SANDERLING_EAGAIN); NUMBER(SANDERLING_EACCES);
     NUMBER(SANDERLING_EFAULT); NUMBER(SANDERLING_EINVAL); NUMBER(SANDERLING_ENOSPC); NUMBER(SANDERLING_ENODATA);
@@ -72,7 +73,7 @@ fn expected() -> Vec<String> {
         scale: [2.0, 4.0, 8.0],
     };
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let numbers = [INFO as i32, 16, sanderling_guest::ABI]
+    let numbers = [INFO as i32, 16, RECT as i32, sanderling_guest::ABI]
         .into_iter()
         .chain([errno::ENOENT, errno::E2BIG, errno::EAGAIN, errno::EACCES, errno::EFAULT, errno::EINVAL, errno::ENOSPC])
         .chain([errno::ENODATA])

@@ -2,9 +2,15 @@
 //!
 //! All of it is JSON that people and scripts read, so fields are added in later versions and never change their meaning.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, topics::DeviceId, worker::Fault};
+use crate::{
+    digest::Digest,
+    topics::DeviceId,
+    worker::{Fault, Metric},
+};
 
 /// The schema of [`Reported`].
 pub const SCHEMA: &str = "sanderling.reported/1";
@@ -177,6 +183,9 @@ pub struct ModuleReport {
     /// What its worker said beyond its rates, and was not taken.
     #[serde(default, skip_serializing_if = "Excess::is_none")]
     pub excess: Excess,
+    /// What it counts and measures, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, Metric>,
     /// Host functions that it called without a grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<String>,

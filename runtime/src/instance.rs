@@ -15,6 +15,7 @@ use crate::{
     Clock,
     host::{
         Counters, CurrentFrame, FrameBytes,
+        metrics::Metrics,
         state::{Keep, ModuleState},
     },
     image::{self, DecodeLimits},
@@ -151,6 +152,11 @@ impl Guest {
         if let Some(own) = self.body.state_mut() {
             *own = ModuleState::new(state, port);
         }
+    }
+
+    /// What the module counts and measures. `None` where the host's side was lost.
+    pub fn metrics_mut(&mut self) -> Option<&mut Metrics> {
+        self.body.host_mut().map(|host| &mut host.metrics)
     }
 
     /// What the module keeps, as it was when the last call began where that failed. `None` where the host's side was lost.

@@ -23,7 +23,7 @@ use sanderling_protocol::{
     deployment::{Execution, Limits},
     digest::Digest,
     worker::{
-        Blob, FIRST_BLOB_FD, Fault, FaultCode, FromWorker, Inbox, RING_FD, Ready, SOCKET_FD, Start, ToWorker,
+        Blob, FIRST_BLOB_FD, Fault, FaultCode, FromWorker, Inbox, Metric, RING_FD, Ready, SOCKET_FD, Start, ToWorker,
         ring::{Producer, region_len},
     },
 };
@@ -43,6 +43,7 @@ fn module(body: &str) -> Vec<u8> {
         r#"(module
             (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
             (import "sanderling_v1" "log" (func $log (param i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "metric_add" (func $count (param i32 i32 f64) (result i32)))
             (import "sanderling_v1" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))
             (import "sanderling_v1" "state_set" (func $set (param i32 i32 i32 i32) (result i32)))
             (import "sanderling_v1" "state_delete" (func $delete (param i32 i32) (result i32)))
@@ -67,6 +68,7 @@ enum Heard {
     Refused(u64),
     Denied(String),
     State(Vec<u8>, Option<Vec<u8>>),
+    Metric(String, Metric),
     Fault(Fault),
     Stopped,
     /// The socket was closed.
@@ -149,6 +151,7 @@ impl Worker {
                     FromWorker::Denied { function } => Heard::Denied(function.into()),
                     FromWorker::StateSet { key, value } => Heard::State(key.into(), Some(value.into())),
                     FromWorker::StateDelete { key } => Heard::State(key.into(), None),
+                    FromWorker::Metric { name, metric } => Heard::Metric(name.into(), metric),
                     FromWorker::Fault(fault) => Heard::Fault(fault),
                     FromWorker::Stopped => Heard::Stopped,
                 };
@@ -275,6 +278,25 @@ fn begins_with_what_its_module_kept_and_says_what_each_call_changes_before_its_e
     assert_eq!(worker.hear(), Heard::Done(1));
     worker.frame(2, b"");
     assert!(matches!(worker.hear(), Heard::Fault(_)), "and no change");
+}
+
+#[test]
+fn tells_what_has_changed_of_its_metrics_at_once_and_then_every_two_seconds_and_at_its_end() {
+    let body = r#"(data (i32.const 0) "seen") (func (export "sanderling_frame") (result i32)
+        (call $count (i32.const 0) (i32.const 4) (f64.const 1)))"#;
+    let mut worker = Worker::running(body, Limits::default());
+    let counted = |value: f64| Heard::Metric("seen".into(), Metric::Counter(value));
+    worker.frame(1, b"");
+    let (first, second) = (worker.hear(), worker.hear());
+    assert!([&first, &second].contains(&&Heard::Done(1)) && [first, second].contains(&counted(1.0)));
+    worker.frame(2, b"");
+    assert_eq!(worker.hear(), Heard::Done(2));
+    assert_eq!(worker.hear(), counted(2.0), "though no frame comes");
+    worker.frame(3, b"");
+    assert_eq!(worker.hear(), Heard::Done(3));
+    worker.say(&ToWorker::Stop);
+    assert_eq!(worker.hear(), counted(3.0));
+    assert_eq!(worker.hear(), Heard::Stopped);
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Module {
         self.grant(&format!("state:{bytes}"))
     }
 
+    /// Lets it have parts of images encoded.
+    pub fn shows(self) -> Self {
+        self.grant("evidence")
+    }
+
     /// Sets a field by its path, such as `/limits/memory_mib` or `/restart`.
     pub fn set(mut self, path: &str, value: Value) -> Self {
         let mut field = &mut self.0;

@@ -18,6 +18,7 @@ use super::{
     guard::Bucket,
     instance::{Ask, Instance},
     keeping::Keeping,
+    metrics::Counting,
     worker::{Received, Worker},
 };
 
@@ -60,6 +61,7 @@ struct Life<'a> {
     lines: Bucket,
     records: Bucket,
     keeping: Keeping,
+    counting: Counting,
     told: Duration,
 }
 
@@ -80,6 +82,7 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         lines: Bucket::new(LOG_PER_S, now),
         records: Bucket::new(instance.spec.module.limits.emit_per_s.saturating_mul(2), now),
         keeping,
+        counting: Counting::new(&instance.metrics, &instance.name),
         told: Duration::ZERO,
     };
     let end = life.lead(&mut worker, running).await;
@@ -225,6 +228,7 @@ impl Life<'_> {
             }
             FromWorker::Log { level, text } => self.log(level, text, now),
             FromWorker::Denied { function } => self.denied(function),
+            FromWorker::Metric { name, metric } => self.counting.tell(name, metric)?,
             FromWorker::StateSet { key, value } => self.keeping.change(key, Some(value))?,
             FromWorker::StateDelete { key } => self.keeping.change(key, None)?,
             FromWorker::Running => {

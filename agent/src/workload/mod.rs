@@ -24,6 +24,7 @@ mod instance;
 mod keeping;
 mod life;
 pub mod memory;
+mod metrics;
 mod shared;
 mod spawn;
 mod spec;
@@ -47,6 +48,7 @@ use tokio::sync::mpsc;
 use crate::{clock::Clock, frames::Pool};
 use inlet::Inlet;
 use instance::{Ask, Instance};
+use metrics::Board;
 pub use spec::{ModuleSpec, ring_bytes};
 pub use worker::Staged;
 
@@ -213,6 +215,7 @@ pub struct Workloads {
     options: Rc<Options>,
     ports: Ports,
     events: mpsc::UnboundedSender<WorkloadEvent>,
+    metrics: Rc<Board>,
     generations: RefCell<BTreeMap<u64, Vec<Rc<Instance>>>>,
 }
 
@@ -222,7 +225,7 @@ impl Workloads {
     pub fn new(options: Options, ports: Ports) -> (Self, mpsc::UnboundedReceiver<WorkloadEvent>) {
         let (events, receiver) = mpsc::unbounded_channel();
         let generations = RefCell::new(BTreeMap::new());
-        (Self { options: Rc::new(options), ports, events, generations }, receiver)
+        (Self { options: Rc::new(options), ports, events, metrics: Rc::default(), generations }, receiver)
     }
 
     /// Loads a module in a confined worker, which then waits: to be launched, or to be ended without having run any of the
@@ -260,8 +263,14 @@ impl Workloads {
             return Err(WorkloadError::Started { generation });
         }
         let instances = specs.into_iter().map(|spec| {
-            let instance =
-                Instance::new(generation, spec, self.options.clone(), self.ports.clone(), self.events.clone());
+            let instance = Instance::new(
+                generation,
+                spec,
+                self.options.clone(),
+                self.ports.clone(),
+                self.metrics.clone(),
+                self.events.clone(),
+            );
             tokio::task::spawn_local(instance::run(instance.clone()));
             instance
         });
@@ -317,7 +326,9 @@ impl Workloads {
         for instance in instances {
             instance.ended().await;
         }
-        self.generations.borrow_mut().remove(&generation);
+        let mut generations = self.generations.borrow_mut();
+        generations.remove(&generation);
+        self.metrics.keep(|module| generations.values().flatten().any(|instance| instance.name() == module));
     }
 
     /// Starts one module anew: its worker is stopped, its count of faults forgotten, quarantine lifted.

@@ -40,7 +40,7 @@ pub(crate) struct RunOptions {
     /// An ONNX model under the name by which the module loads it. May be repeated.
     #[arg(long = "model", value_name = "NAME=FILE", value_parser = binding)]
     pub(crate) models: Vec<(String, PathBuf)>,
-    /// What the module may do: infer, emit:<channel>, state:<bytes>. May be repeated.
+    /// What the module may do: infer, emit:<channel>, state:<bytes>, evidence. May be repeated.
     #[arg(long = "grant", value_name = "GRANT", value_parser = grant)]
     pub(crate) grants: Vec<Grant>,
     /// A JSON file that the module reads as its configuration.

@@ -198,6 +198,7 @@ impl Spread {
 fn cure(function: &str) -> &'static str {
     match function {
         "emit" => "; allow it with --grant emit:<channel>",
+        "emit_evidence" => "; allow it with --grant evidence and --grant emit:<channel>",
         "state_get" | "state_set" | "state_delete" => "; allow it with --grant state:<bytes>",
         "load" => "; models are bound with --model and loaded by name",
         _ => "; allow it with --grant infer",

@@ -15,7 +15,7 @@ use crate::home::{self, Home};
 /// The ceiling of a module.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModuleOptions {
-    /// What a deployment may grant: `infer`, `emit:<channel>` or `emit:*`, `state:<bytes>` at most. Repeat for several.
+    /// What a deployment may grant: `infer`, `emit:<channel>` or `emit:*`, `state:<bytes>` at most, `evidence`. Repeat for several.
     #[arg(long = "grant")]
     pub(crate) grants: Vec<String>,
     /// The most linear memory that a deployment may give, in MiB.

@@ -21,7 +21,11 @@ mod wasm {
     #![allow(unsafe_code)] // calls of imports, each with pointers and lengths of live slices
 
     use super::Tensor;
-    use crate::{frame::HEADER, image::OP, tensor::INFO};
+    use crate::{
+        frame::HEADER,
+        image::{OP, RECT},
+        tensor::INFO,
+    };
 
     mod imports {
         #[link(wasm_import_module = "sanderling_v1")]
@@ -32,6 +36,9 @@ mod wasm {
             pub(super) fn log(level: i32, ptr: *const u8, len: usize) -> i32;
             pub(super) fn config(ptr: *mut u8, capacity: usize) -> i32;
             pub(super) fn now(out: *mut u8) -> i32;
+            pub(super) fn emit_evidence(channel: *const u8, channel_len: usize, rect: *const u8, quality: u32) -> i32;
+            pub(super) fn metric_add(name: *const u8, len: usize, value: f64) -> i32;
+            pub(super) fn metric_set(name: *const u8, len: usize, value: f64) -> i32;
             pub(super) fn state_get(key: *const u8, key_len: usize, ptr: *mut u8, capacity: usize) -> i32;
             pub(super) fn state_set(key: *const u8, key_len: usize, ptr: *const u8, len: usize) -> i32;
             pub(super) fn state_delete(key: *const u8, key_len: usize) -> i32;
@@ -85,6 +92,21 @@ mod wasm {
     pub(in crate::sdk) fn now(out: &mut [u8; 16]) -> i32 {
         // SAFETY: the host writes 16 bytes.
         unsafe { imports::now(out.as_mut_ptr()) }
+    }
+
+    pub(in crate::sdk) fn emit_evidence(channel: &[u8], rect: &[u8; RECT], quality: u8) -> i32 {
+        // SAFETY: the host reads the length given and RECT bytes.
+        unsafe { imports::emit_evidence(channel.as_ptr(), channel.len(), rect.as_ptr(), quality.into()) }
+    }
+
+    pub(in crate::sdk) fn metric_add(name: &[u8], value: f64) -> i32 {
+        // SAFETY: the host reads the length given.
+        unsafe { imports::metric_add(name.as_ptr(), name.len(), value) }
+    }
+
+    pub(in crate::sdk) fn metric_set(name: &[u8], value: f64) -> i32 {
+        // SAFETY: the host reads the length given.
+        unsafe { imports::metric_set(name.as_ptr(), name.len(), value) }
     }
 
     pub(in crate::sdk) fn state_get(key: &[u8], out: &mut [u8]) -> i32 {

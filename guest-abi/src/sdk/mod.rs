@@ -149,6 +149,38 @@ pub fn emit_json(channel: &str, record: &impl serde::Serialize) -> Result<(), Er
     emit(channel, &serde_json::to_vec(record).map_err(|_| Errno(crate::errno::EINVAL))?)
 }
 
+/// Has a part of the current image encoded as JPEG by the host, and queues that on a channel; needs the grant `evidence` beside that of the
+/// channel. The rectangle is x, y, width and height in pixels of the frame; without a size it is the whole frame. The quality is 1 to 100, and is
+/// lowered to a quarter at most where the image does not fit a record else. Gives the quality that was used.
+///
+/// # Errors
+/// `EACCES` without a grant, `EAGAIN` above the rate, `EINVAL` for a rectangle that does not fit the frame, `ENODATA` where the frame
+/// is no image, `E2BIG` where it does not fit a record.
+pub fn emit_evidence(channel: &str, rect: [u32; 4], quality: u8) -> Result<u8, Errno> {
+    let mut bytes = [0; crate::image::RECT];
+    for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(rect) {
+        *to = word.to_le_bytes();
+    }
+    let used = check(host::emit_evidence(channel.as_bytes(), &bytes, quality))?;
+    Ok(u8::try_from(used).unwrap_or(quality))
+}
+
+/// Adds to a counter, which is reported with the module.
+///
+/// # Errors
+/// `EINVAL` for a negative value and for what is no name (1 to 64 characters of A-Z a-z 0-9 . _ -) or that of a gauge, `ENOSPC` beyond 64 names.
+pub fn count(name: &str, value: f64) -> Result<(), Errno> {
+    check(host::metric_add(name.as_bytes(), value)).map(|_| ())
+}
+
+/// Sets a gauge, which is reported with the module.
+///
+/// # Errors
+/// As [`count`], but for negative values.
+pub fn gauge(name: &str, value: f64) -> Result<(), Errno> {
+    check(host::metric_set(name.as_bytes(), value)).map(|_| ())
+}
+
 /// Writes a line to the device's log, rate-limited by the host.
 pub fn log(level: Level, line: &str) {
     host::log(level as i32, line.as_bytes());

@@ -27,6 +27,17 @@ use std::{
 use super::{Fault, Guest, Level, Slot};
 use crate::frame::FrameHeader;
 
+/// A part of an image that a guest had encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The channel.
+    pub channel: String,
+    /// x, y, width and height.
+    pub rect: [u32; 4],
+    /// The quality.
+    pub quality: u8,
+}
+
 /// What one inference gives: the bytes of each output.
 pub type Outputs = Vec<Vec<u8>>;
 
@@ -38,6 +49,9 @@ struct State {
     contexts: Vec<String>,
     emitted: Vec<(String, Vec<u8>)>,
     logged: Vec<(i32, String)>,
+    evidence: Vec<Evidence>,
+    metrics: BTreeMap<String, f64>,
+    tensor: Vec<u8>,
     now_ns: u64,
     /// The quota, where state is granted.
     quota: Option<usize>,
@@ -114,6 +128,22 @@ impl Host {
         STATE.with_borrow_mut(|state| core::mem::take(&mut state.emitted))
     }
 
+    /// Takes what was encoded as evidence.
+    pub fn evidence(&mut self) -> Vec<Evidence> {
+        STATE.with_borrow_mut(|state| core::mem::take(&mut state.evidence))
+    }
+
+    /// The value of a counter or gauge.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        STATE.with_borrow(|state| state.metrics.get(name).copied())
+    }
+
+    /// What the frames' tensors begin with from now on; the rest is zeros.
+    pub fn tensor(&mut self, bytes: &[u8]) -> &mut Self {
+        STATE.with_borrow_mut(|state| state.tensor = bytes.to_vec());
+        self
+    }
+
     /// Takes what was logged at `level`.
     pub fn logged(&mut self, level: Level) -> Vec<String> {
         STATE.with_borrow_mut(|state| {
@@ -140,8 +170,8 @@ pub(super) mod imports {
     use super::{STATE, State};
     use crate::{
         errno::{E2BIG, EACCES, EINVAL, ENODATA, ENOENT, ENOSPC},
-        frame::HEADER,
-        image::{ImageOp, OP},
+        frame::{HEADER, Kind},
+        image::{ImageOp, OP, RECT},
         state::{MAX_KEY, MAX_KEYS, MAX_VALUE},
         tensor::INFO,
     };
@@ -207,6 +237,52 @@ pub(super) mod imports {
         0
     }
 
+    pub(in crate::sdk) fn emit_evidence(channel: &[u8], rect: &[u8; RECT], quality: u8) -> i32 {
+        let mut words = [0; 4];
+        for (to, word) in words.iter_mut().zip(rect.as_chunks::<4>().0) {
+            *to = u32::from_le_bytes(*word);
+        }
+        let fits = with_frame(|header, _| {
+            let fits =
+                |at: u32, length: u32, side: u32| length > 0 && at.checked_add(length).is_some_and(|end| end <= side);
+            let [x, y, width, height] = words;
+            let whole = width == 0 && height == 0;
+            match whole || (fits(x, width, header.width) && fits(y, height, header.height)) {
+                _ if header.kind != Kind::Image => -ENODATA,
+                true if (1..=100).contains(&quality) => quality.into(),
+                _ => -EINVAL,
+            }
+        });
+        if fits > 0 {
+            let channel = String::from_utf8_lossy(channel).into_owned();
+            STATE.with_borrow_mut(|state| state.evidence.push(super::Evidence { channel, rect: words, quality }));
+        }
+        fits
+    }
+
+    pub(in crate::sdk) fn metric_add(name: &[u8], value: f64) -> i32 {
+        if value < 0.0 {
+            return -EINVAL;
+        }
+        metric(name, value, |before| before + value)
+    }
+
+    pub(in crate::sdk) fn metric_set(name: &[u8], value: f64) -> i32 {
+        metric(name, value, |_| value)
+    }
+
+    fn metric(name: &[u8], value: f64, change: impl FnOnce(f64) -> f64) -> i32 {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if name.is_empty() || !value.is_finite() {
+            return -EINVAL;
+        }
+        STATE.with_borrow_mut(|state| {
+            let metric = state.metrics.entry(name).or_default();
+            *metric = change(*metric);
+        });
+        0
+    }
+
     fn with_state(key: &[u8], work: impl FnOnce(&mut State, usize) -> i32) -> i32 {
         STATE.with_borrow_mut(|state| match (state.quota, key.len()) {
             (None, _) => -EACCES,
@@ -250,10 +326,15 @@ pub(super) mod imports {
 
     pub(in crate::sdk) fn image_tensor(op: &[u8; OP], out: &mut [u8]) -> i32 {
         match ImageOp::from_bytes(op) {
-            Some(op) if op.tensor_len() == out.len() => with_frame(|_, _| {
-                out.fill(0);
-                0
-            }),
+            Some(op) if op.tensor_len() == out.len() => {
+                let tensor = STATE.with_borrow(|state| state.tensor.clone());
+                with_frame(|_, _| {
+                    out.fill(0);
+                    let count = tensor.len().min(out.len());
+                    out[..count].copy_from_slice(&tensor[..count]);
+                    0
+                })
+            }
             _ => -EINVAL,
         }
     }

@@ -1,4 +1,4 @@
-//! Capabilities, written as `infer`, `infer:load`, `emit:<channel>` or `state:<bytes>`.
+//! Capabilities, written as `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>` or `evidence`.
 
 use std::{fmt, str::FromStr};
 
@@ -17,6 +17,8 @@ pub enum Grant {
     Emit(String),
     /// Keeping this many bytes of keys and values, durably.
     State(u64),
+    /// Having parts of images encoded and emitted, on channels that are granted too.
+    Evidence,
 }
 
 impl fmt::Display for Grant {
@@ -26,6 +28,7 @@ impl fmt::Display for Grant {
             Self::InferLoad => f.write_str("infer:load"),
             Self::Emit(channel) => write!(f, "emit:{channel}"),
             Self::State(bytes) => write!(f, "state:{bytes}"),
+            Self::Evidence => f.write_str("evidence"),
         }
     }
 }
@@ -36,13 +39,14 @@ impl FromStr for Grant {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "infer" => Ok(Self::Infer),
+            None if text == "evidence" => Ok(Self::Evidence),
             Some(("infer", "load")) => Ok(Self::InferLoad),
             Some(("emit", channel)) if !channel.is_empty() => Ok(Self::Emit(channel.to_owned())),
             Some(("state", bytes)) => number(bytes).map(Self::State).ok_or_else(|| {
                 format!("the grant {text:?} names no quota; `state:<bytes>` with a number from 1 to {MAX_STATE} does")
             }),
             _ => Err(format!(
-                "unknown grant {text:?}; known are `infer`, `infer:load`, `emit:<channel>` and `state:<bytes>`"
+                "unknown grant {text:?}; known are `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>` and `evidence`"
             )),
         }
     }

@@ -27,6 +27,7 @@
 //! when the ring is empty, when 16 KiB are waiting, or when the oldest message is 5 ms old. So hand-offs are batched under load and
 //! immediate when idle.
 
+mod metric;
 pub mod ring;
 mod state;
 mod wire;
@@ -37,6 +38,7 @@ use crate::{
     deployment::{Decode, Execution, Grant, Limits},
     digest::Digest,
 };
+pub use metric::{MAX_METRIC_NAME, MAX_METRICS, Metric, MetricKind, check_metric};
 pub use state::{
     MAX_STATE, MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE, State, StateChanges, StateError, StateKey, StateSize,
     StateValue, check_key, check_value, state_memory,

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::{Fault, FrameDone, MAX_RECORD, Ready, Start, check_key, check_value};
+use super::{Fault, FrameDone, MAX_RECORD, Metric, MetricKind, Ready, Start, check_key, check_metric, check_value};
 
 /// The longest message, tag and body, in bytes. A [`Start`] with the largest deployment fits, and so does a record.
 pub const MAX_MESSAGE: usize = 256 * 1024;
@@ -120,6 +120,13 @@ pub enum FromWorker<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// A metric has this value now; a counter as counted by this worker. Sent for those that changed, at most every two seconds.
+    Metric {
+        /// Its name.
+        name: &'a str,
+        /// Its kind and value.
+        metric: Metric,
+    },
     /// The guest is over. The last message.
     Fault(Fault),
     /// The guest has stopped as asked. The last message.
@@ -143,6 +150,7 @@ mod tag {
     pub(super) const STOPPED: u8 = 73;
     pub(super) const STATE_SET: u8 = 74;
     pub(super) const STATE_DELETE: u8 = 75;
+    pub(super) const METRIC: u8 = 76;
 }
 
 impl ToWorker {
@@ -198,6 +206,10 @@ impl<'a> FromWorker<'a> {
             Self::Denied { function } => put(out, tag::DENIED, &[function.as_bytes()]),
             Self::StateSet { key, value } => put_entry(out, tag::STATE_SET, key, value),
             Self::StateDelete { key } => put(out, tag::STATE_DELETE, &[key]),
+            Self::Metric { name, metric } => {
+                let kind = u8::from(metric.kind() == MetricKind::Gauge);
+                put(out, tag::METRIC, &[&[kind], &metric.value().to_le_bytes(), name.as_bytes()]);
+            }
             Self::Fault(fault) => put_json(out, tag::FAULT, fault),
             Self::Stopped => put(out, tag::STOPPED, &[]),
         }
@@ -240,6 +252,17 @@ impl<'a> FromWorker<'a> {
             tag::STATE_DELETE => {
                 check_key(body).map_err(|_| short())?;
                 Ok(Self::StateDelete { key: body })
+            }
+            tag::METRIC => {
+                let (kind, rest) = body.split_first().ok_or_else(short)?;
+                let (value, name) = rest.split_first_chunk().ok_or_else(short)?;
+                let kind = match kind {
+                    0 => MetricKind::Counter,
+                    1 => MetricKind::Gauge,
+                    _ => return Err(short()),
+                };
+                let (name, metric) = (text(tag, name)?, Metric::new(kind, f64::from_le_bytes(*value)));
+                if check_metric(name, metric) { Ok(Self::Metric { name, metric }) } else { Err(short()) }
             }
             tag::FAULT => get_json(tag, body).map(Self::Fault),
             tag::STOPPED => empty(tag, body).map(|()| Self::Stopped),
@@ -381,6 +404,8 @@ mod tests {
             FromWorker::Denied { function: "emit" },
             FromWorker::StateSet { key: b"\0k", value: b"" },
             FromWorker::StateDelete { key: b"k" },
+            FromWorker::Metric { name: "seen", metric: Metric::Counter(7.0) },
+            FromWorker::Metric { name: "score.last", metric: Metric::Gauge(-0.5) },
             FromWorker::Fault(Fault::new(FaultCode::Trap, "unreachable")),
             FromWorker::Stopped,
         ]
@@ -448,6 +473,29 @@ mod tests {
             assert!(matches!(ToWorker::decode((tag::STATE, body)), Err(WireError::Body { .. })), "{body:?}");
         }
         assert!(matches!(FromWorker::decode((tag::STATE_DELETE, b"")), Err(WireError::Body { .. })));
+    }
+
+    #[test]
+    fn refuses_metrics_that_no_module_has() {
+        let metric = |kind: u8, value: f64, name: &str| {
+            let mut body = vec![kind];
+            body.extend(value.to_le_bytes());
+            body.extend(name.as_bytes());
+            FromWorker::decode((tag::METRIC, &body)).map(drop)
+        };
+        assert_eq!(metric(0, 0.0, "a"), Ok(()));
+        for (kind, value, name) in [
+            (2, 1.0, "a"),
+            (0, -1.0, "a"),
+            (0, f64::NAN, "a"),
+            (1, f64::INFINITY, "a"),
+            (1, 1.0, ""),
+            (1, 1.0, "a b"),
+            (1, 1.0, &"x".repeat(65)),
+        ] {
+            assert!(matches!(metric(kind, value, name), Err(WireError::Body { .. })), "{kind} {value} {name}");
+        }
+        assert!(matches!(FromWorker::decode((tag::METRIC, &[0; 8])), Err(WireError::Body { .. })));
     }
 
     #[test]

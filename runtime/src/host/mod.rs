@@ -3,8 +3,10 @@
 //! Every host function answers bad arguments with a negative errno; none traps, none panics. A function that needs a
 //! grant asks [`HostState::allow`] first: without it the answer is `-EACCES`, counted, and reported once.
 
+pub(crate) mod evidence;
 pub(crate) mod frame;
 pub(crate) mod lines;
+pub mod metrics;
 pub mod nn;
 pub(crate) mod output;
 pub mod state;
@@ -99,6 +101,8 @@ pub struct Grants {
     pub emit: Vec<String>,
     /// How many bytes of keys and values it may keep.
     pub state: Option<u64>,
+    /// Parts of images as records.
+    pub evidence: bool,
 }
 
 impl Grants {
@@ -111,6 +115,7 @@ impl Grants {
                 Grant::InferLoad => sorted.infer_load = true,
                 Grant::Emit(channel) => sorted.emit.push(channel.clone()),
                 Grant::State(bytes) => sorted.state = Some(*bytes),
+                Grant::Evidence => sorted.evidence = true,
             }
         }
         sorted
@@ -192,6 +197,8 @@ pub struct HostState {
     pub nn: nn::NnState,
     /// What the module keeps.
     pub state: state::ModuleState,
+    /// What the module counts and measures.
+    pub metrics: metrics::Metrics,
     /// What the guest may do.
     pub grants: Grants,
     /// What the guest may use.
@@ -230,6 +237,7 @@ impl HostState {
             frame: None,
             nn: settings.nn,
             state: state::ModuleState::default(),
+            metrics: metrics::Metrics::default(),
             grants: settings.grants,
             limits: settings.limits,
             config: settings.config,
@@ -314,7 +322,9 @@ pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Call
 pub(crate) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
     frame::register(linker)?;
     output::register(linker)?;
+    evidence::register(linker)?;
     state::register(linker)?;
+    metrics::register(linker)?;
     nn::register(linker)?;
     vision::register(linker)?;
     wasi::register(linker)
@@ -327,12 +337,15 @@ pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
             "frame_info",
             "frame_read",
             "emit",
+            "emit_evidence",
             "log",
             "config",
             "now",
             "state_get",
             "state_set",
             "state_delete",
+            "metric_add",
+            "metric_set",
             "image_tensor",
             "nn_input_image",
             "nn_output_info",

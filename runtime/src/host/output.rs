@@ -13,7 +13,7 @@ use crate::GuestMemory;
 /// Lines a second that a guest may log; bursts of one second's worth pass.
 pub(crate) const LOG_PER_S: u32 = 100;
 /// A channel's name is at most this long, in bytes.
-const MAX_CHANNEL: usize = 64;
+pub(super) const MAX_CHANNEL: usize = 64;
 const WARN: u8 = 1;
 const TRACE: u8 = 4;
 

@@ -111,8 +111,8 @@ fn operation(memory: &GuestMemory<'_>, op: i32) -> Result<ImageOp, Errno> {
 fn refused(state: &mut HostState, function: &str, error: &ImageError) -> Errno {
     explain(state, function, error);
     match error {
-        ImageError::NotPixels | ImageError::Short { .. } => Errno::NODATA,
-        ImageError::TooLarge { .. } | ImageError::Length { .. } => Errno::NOSPC,
+        ImageError::NotPixels | ImageError::Short { .. } | ImageError::Decode(_) => Errno::NODATA,
+        ImageError::TooLarge { .. } | ImageError::Length { .. } | ImageError::Record { .. } => Errno::NOSPC,
         ImageError::Crop { .. } => Errno::INVAL,
     }
 }

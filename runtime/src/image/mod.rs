@@ -1,4 +1,4 @@
-//! Images: compressed frames to pixels ([`decode_frame`]), and pixels to tensors ([`Preparer`]).
+//! Images: compressed frames to pixels ([`decode_frame`]), pixels to tensors ([`Preparer`]), and to JPEG for evidence.
 //!
 //! Purpose: a guest never touches pixels in the interpreter; the host crops, resizes, converts and normalises.
 //!
@@ -21,6 +21,7 @@
 
 mod axis;
 mod decode;
+mod evidence;
 mod plan;
 #[cfg(test)]
 mod reference;
@@ -82,6 +83,21 @@ pub enum ImageError {
         /// Bytes needed.
         needed: usize,
         /// Bytes allowed.
+        limit: usize,
+    },
+    /// A compressed frame does not decode.
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    /// It does not fit a record, however low the quality.
+    #[error("{width} x {height} pixels take more than {limit} bytes as JPEG of quality {quality}; crop, or scale down")]
+    Record {
+        /// Pixels a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// The lowest quality that was tried.
+        quality: u8,
+        /// The longest record.
         limit: usize,
     },
 }

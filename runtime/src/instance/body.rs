@@ -101,9 +101,13 @@ impl Body {
     }
 
     pub(super) fn state_mut(&mut self) -> Option<&mut ModuleState> {
+        self.host_mut().map(|host| &mut host.state)
+    }
+
+    pub(super) fn host_mut(&mut self) -> Option<&mut HostState> {
         match self {
-            Self::Reactor(reactor) => Some(&mut reactor.store.data_mut().state),
-            Self::Fresh(fresh) => fresh.state.as_mut().map(|host| &mut host.state),
+            Self::Reactor(reactor) => Some(reactor.store.data_mut()),
+            Self::Fresh(fresh) => fresh.state.as_mut(),
         }
     }
 

@@ -3,7 +3,7 @@
 use sanderling_protocol::{
     blob::{cut, encode_chunk},
     digest::Digest,
-    worker::{Fault, FaultCode, FrameDone, FromWorker, Ready, ToWorker},
+    worker::{Fault, FaultCode, FrameDone, FromWorker, Metric, Ready, ToWorker},
 };
 use serde_json::{Value, json};
 
@@ -159,6 +159,7 @@ fn streams() -> Vec<Vec<u8>> {
         FromWorker::Denied { function: "emit" },
         FromWorker::StateSet { key: b"count", value: b"7" },
         FromWorker::StateDelete { key: b"count" },
+        FromWorker::Metric { name: "seen", metric: Metric::Counter(7.0) },
         FromWorker::Fault(Fault::new(FaultCode::Trap, "unreachable")),
         FromWorker::Stopped,
     ] {

@@ -7,12 +7,15 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, recv},
 };
 use sanderling_protocol::worker::{Inbox, ToWorker};
 
 use crate::serve::ServeError;
+
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// The receiving side of the socket.
 pub(crate) struct Control {
@@ -37,6 +40,21 @@ impl Control {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The next message; `None` where none comes within the time.
+    pub(crate) fn wait_for(&mut self, ns: u64) -> Result<Option<ToWorker>, ServeError> {
+        if let Some(message) = self.look()? {
+            return Ok(Some(message));
+        }
+        let timeout = Timespec {
+            tv_sec: i64::try_from(ns / NS_PER_S).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ns % NS_PER_S).unwrap_or(0),
+        };
+        match poll(&mut [PollFd::new(&*self.socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => self.look(),
+            Err(errno) => Err(io::Error::from(errno).into()),
         }
     }
 

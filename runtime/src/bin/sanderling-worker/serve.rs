@@ -31,6 +31,8 @@ use crate::{
 
 /// A busy worker looks for messages of its supervisor this often.
 const LOOK_NS: u64 = 5_000_000;
+/// Metrics that have changed are told at most this often.
+const TELL_NS: u64 = 2_000_000_000;
 /// What is said about a refused frame is cut to this length, in bytes.
 const MAX_WHY: usize = 1024;
 
@@ -102,7 +104,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
             sanderling_pages::give_back();
             out.say(&FromWorker::Ready(ready(&guest, unconfined)));
             out.flush()?;
-            Worker { control, ring, out, guest, clock: SystemClock, looked_ns: 0 }.run()
+            Worker { control, ring, out, guest, clock: SystemClock, looked_ns: 0, told_ns: None }.run()
         }
         Err(fault) => end_with(&out, fault),
     }
@@ -203,6 +205,8 @@ struct Worker {
     guest: Guest,
     clock: SystemClock,
     looked_ns: u64,
+    /// When metrics were last told.
+    told_ns: Option<u64>,
 }
 
 impl Worker {
@@ -219,7 +223,7 @@ impl Worker {
         }
         self.guest.restore(state, Box::new(self.out.clone()));
         if let Err(fault) = self.guest.start() {
-            return end_with(&self.out, fault);
+            return self.over(fault);
         }
         if self.guest.interrupted() {
             return self.stopped();
@@ -259,8 +263,11 @@ impl Worker {
                 self.clock.mono_ns()
             }
             Ok(Outcome::Stopped) => return self.stopped().map(Some),
-            Err(fault) => return end_with(&self.out, fault).map(Some),
+            Err(fault) => return self.over(fault).map(Some),
         };
+        if self.untold_for(now_ns) == Some(0) {
+            self.tell_metrics(now_ns);
+        }
         self.out.keep_fresh(now_ns);
         if now_ns.saturating_sub(self.looked_ns) < LOOK_NS {
             return Ok(None);
@@ -278,8 +285,40 @@ impl Worker {
         if !self.ring.announce_sleep() {
             return Ok(None);
         }
-        let message = self.control.wait()?;
+        let now_ns = self.clock.mono_ns();
+        let message = match self.untold_for(now_ns) {
+            None => self.control.wait()?,
+            Some(wait) => match self.control.wait_for(wait)? {
+                Some(message) => message,
+                None => {
+                    self.tell_metrics(self.clock.mono_ns());
+                    self.out.flush()?;
+                    self.control.wait()?
+                }
+            },
+        };
         self.obey(&message)
+    }
+
+    /// How long metrics that have changed are still to wait, in nanoseconds; `None` where none has changed.
+    fn untold_for(&mut self, now_ns: u64) -> Option<u64> {
+        let changed = self.guest.metrics_mut().is_some_and(|metrics| metrics.has_changed());
+        let due_ns = self.told_ns.map_or(0, |told_ns| told_ns.saturating_add(TELL_NS));
+        changed.then(|| due_ns.saturating_sub(now_ns))
+    }
+
+    fn tell_metrics(&mut self, now_ns: u64) {
+        self.told_ns = Some(now_ns);
+        let Self { guest, out, .. } = self;
+        if let Some(metrics) = guest.metrics_mut() {
+            metrics.tell(|name, metric| out.say(&FromWorker::Metric { name, metric }));
+        }
+    }
+
+    /// The guest is over; what it counted is told before that.
+    fn over(&mut self, fault: Fault) -> Result<End, ServeError> {
+        self.tell_metrics(0);
+        end_with(&self.out, fault)
     }
 
     fn obey(&mut self, message: &ToWorker) -> Result<Option<End>, ServeError> {
@@ -287,13 +326,14 @@ impl Worker {
             ToWorker::Wake => Ok(None),
             ToWorker::Stop => match self.guest.stop() {
                 Ok(()) => self.stopped().map(Some),
-                Err(fault) => end_with(&self.out, fault).map(Some),
+                Err(fault) => self.over(fault).map(Some),
             },
             ToWorker::Start(_) | ToWorker::State { .. } | ToWorker::Begin => Err(ServeError::Unexpected(name(message))),
         }
     }
 
-    fn stopped(&self) -> Result<End, ServeError> {
+    fn stopped(&mut self) -> Result<End, ServeError> {
+        self.tell_metrics(0);
         self.out.say(&FromWorker::Stopped);
         self.out.flush()?;
         Ok(End::Stopped)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sanderling_protocol::{
     digest::Digest,
-    worker::{State, StateChanges},
+    worker::{State, StateChanges, StateKey, StateValue},
 };
 
 use crate::{
@@ -163,7 +163,7 @@ fn read(states: &mut States, slots: &Slots) -> Result<Truth, String> {
 }
 
 fn values(state: &State) -> Result<Values, String> {
-    let one = |(key, found): (&Box<[u8]>, &std::sync::Arc<[u8]>)| {
+    let one = |(key, found): (&StateKey, &StateValue)| {
         let number = found.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
         match key[..] {
             [key] if number < 1 << 24 && found[..] == value(number)[..] => Ok((key, number)),
