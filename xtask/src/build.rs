@@ -18,6 +18,9 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// The guests in Rust, by folder.
+const RUST_GUESTS: [&str; 2] = ["surface-defect", "transcode"];
+
 /// What was built.
 pub(crate) struct Built {
     /// The folder of the programs.
@@ -50,16 +53,13 @@ pub(crate) fn guests() -> Result<PathBuf> {
     step("building the guests");
     let folder = target_dir().join("guests");
     std::fs::create_dir_all(&folder).with_context(|| format!("could not create {}", folder.display()))?;
-    run(cargo().args([
-        "build",
-        "--release",
-        "--target",
-        setup::GUEST_TARGET,
-        "-p",
-        "sanderling-module-surface-defect",
-    ]))?;
-    let built = target_dir().join(setup::GUEST_TARGET).join("release/sanderling_module_surface_defect.wasm");
-    copy_if_new(&built, &folder.join("surface-defect.wasm"))?;
+    let packages = RUST_GUESTS.iter().flat_map(|name| ["-p".to_owned(), format!("sanderling-module-{name}")]);
+    run(cargo().args(["build", "--release", "--target", setup::GUEST_TARGET]).args(packages))?;
+    for name in RUST_GUESTS {
+        let file = format!("release/sanderling_module_{}.wasm", name.replace('-', "_"));
+        let built = target_dir().join(setup::GUEST_TARGET).join(file);
+        copy_if_new(&built, &folder.join(format!("{name}.wasm")))?;
+    }
     if find("clang-14").is_some() && find("wasm-ld-14").is_some() {
         run(std::process::Command::new(root().join("modules/vibration/build.sh")).arg(folder.join("vibration.wasm")))?;
     }

@@ -5,7 +5,8 @@
 //! hysteresis`, so that a score that wavers around the threshold makes one defect and not ten.
 //!
 //! On the channel `defects` it emits `{"seq", "score", "defect", "box": [x, y, width, height]}`, the box in pixels of the frame, and
-//! null where no cell stands out.
+//! null where no cell stands out. With `evidence` in its config and the grants `evidence` and `emit:evidence` it sends, when a defect begins, that box, or the
+//! whole frame where there is none, as JPEG on the channel `evidence`.
 
 use sanderling_guest::{
     errno,
@@ -34,11 +35,20 @@ pub struct Config {
     cell_threshold: f32,
     /// Whether frames without a defect are reported too, as for measuring a model.
     report_all: bool,
+    /// The quality of the JPEG that is sent when a defect begins; none is sent without it.
+    evidence: Option<u8>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { model: "defect".into(), threshold: 0.5, hysteresis: 0.0, cell_threshold: 0.5, report_all: false }
+        Self {
+            model: "defect".into(),
+            threshold: 0.5,
+            hysteresis: 0.0,
+            cell_threshold: 0.5,
+            report_all: false,
+            evidence: None,
+        }
     }
 }
 
@@ -70,6 +80,7 @@ impl Guest for SurfaceDefect {
         self.model.input_image(0, &INPUT)?;
         self.model.compute()?;
         let [score] = self.model.output_f32(0)?;
+        let was_in_defect = self.in_defect;
         self.in_defect = score >= self.release_level();
         if self.in_defect || self.config.report_all {
             let place = place(&self.model.output_f32(1)?, self.config.cell_threshold, frame.header());
@@ -79,12 +90,24 @@ impl Guest for SurfaceDefect {
                 Err(Errno(errno::EAGAIN)) => {}
                 result => result?,
             }
+            if self.in_defect && !was_in_defect {
+                self.show(place.unwrap_or_default())?;
+            }
         }
         Ok(())
     }
 }
 
 impl SurfaceDefect {
+    /// Sends a part of the frame, where that is configured.
+    fn show(&self, place: [u32; 4]) -> Result<(), Fault> {
+        let Some(quality) = self.config.evidence else { return Ok(()) };
+        match sdk::emit_evidence("evidence", place, quality) {
+            Err(Errno(errno::EAGAIN | errno::E2BIG)) => Ok(()),
+            result => Ok(result.map(|_| ())?),
+        }
+    }
+
     fn release_level(&self) -> f32 {
         if self.in_defect { self.config.threshold - self.config.hysteresis } else { self.config.threshold }
     }
@@ -108,7 +131,10 @@ sanderling_guest::guest!(SurfaceDefect);
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use sanderling_guest::sdk::{Level, Slot, testing::Host};
+    use sanderling_guest::{
+        frame::Kind,
+        sdk::{Level, Slot, testing::Host},
+    };
     use serde_json::{Value, json};
 
     fn outputs(score: f32, lit: &[usize]) -> Vec<Vec<u8>> {
@@ -153,6 +179,21 @@ mod tests {
         assert!(look(&mut host, &guest, 0.4, &[]).is_some());
         assert!(look(&mut host, &guest, 0.2, &[]).is_none());
         assert!(look(&mut host, &guest, 0.4, &[]).is_none());
+    }
+
+    #[test]
+    fn shows_where_a_defect_begins_when_asked() {
+        let rects = |config: &str| -> Vec<[u32; 4]> {
+            let (mut host, guest) = start(config);
+            for (score, lit) in [(0.4, &[9][..]), (0.75, &[9, 18]), (0.75, &[9]), (0.4, &[]), (0.9, &[])] {
+                host.model("defect", outputs(score, lit));
+                let header = FrameHeader { kind: Kind::Image, width: 128, height: 64, ..FrameHeader::new("cam0", 0) };
+                host.frame(&guest, header, &[]).unwrap();
+            }
+            host.evidence().into_iter().map(|evidence| evidence.rect).collect()
+        };
+        assert_eq!(rects(r#"{"evidence": 70}"#), [[16, 8, 32, 16], [0; 4]]);
+        assert!(rects("{}").is_empty());
     }
 
     #[test]
