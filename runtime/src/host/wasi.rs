@@ -1,13 +1,15 @@
 //! The parts of WASI preview 1 that make sense for a guest: time, randomness, arguments and environment out of the deployment's
-//! `config`, the three standard descriptors, and sleeping. Everything else is in `refused`. docs/wasi.md says what is there,
+//! `config`, the three standard descriptors, the frame as a file, and sleeping. Everything else is in `refused`. docs/wasi.md says what is there,
 //! and what of the public test suite it was held to.
 //!
 //! Results are WASI's own error numbers, which are not Linux's. Nothing here traps; `proc_exit` ends the guest, and so does sleeping
 //! beyond the deadline.
 
 mod descriptors;
+mod directory;
 pub(crate) mod poll;
 mod refused;
+mod streams;
 mod strings;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -21,8 +23,8 @@ use crate::GuestMemory;
 
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 
-/// The functions linked here and in `descriptors`.
-const NAMES: [&str; 17] = [
+/// The functions linked here, in `descriptors`, in `streams` and in `directory`.
+const NAMES: [&str; 22] = [
     "args_get",
     "args_sizes_get",
     "environ_get",
@@ -31,12 +33,17 @@ const NAMES: [&str; 17] = [
     "clock_time_get",
     "random_get",
     "fd_read",
+    "fd_pread",
     "fd_write",
     "fd_close",
     "fd_fdstat_get",
     "fd_filestat_get",
     "fd_seek",
     "fd_tell",
+    "fd_prestat_get",
+    "fd_prestat_dir_name",
+    "path_open",
+    "path_filestat_get",
     "poll_oneoff",
     "sched_yield",
     "proc_exit",
@@ -45,10 +52,16 @@ const NAMES: [&str; 17] = [
 /// WASI's `errno`.
 mod wasi_errno {
     pub(super) const SUCCESS: i32 = 0;
+    pub(super) const ACCES: i32 = 2;
     pub(super) const BADF: i32 = 8;
+    pub(super) const EXIST: i32 = 20;
     pub(super) const FAULT: i32 = 21;
     pub(super) const INVAL: i32 = 28;
+    pub(super) const ISDIR: i32 = 31;
+    pub(super) const MFILE: i32 = 33;
+    pub(super) const NOENT: i32 = 44;
     pub(super) const NOSYS: i32 = 52;
+    pub(super) const NOTDIR: i32 = 54;
     pub(super) const NOTSOCK: i32 = 57;
     pub(super) const SPIPE: i32 = 70;
 }
@@ -111,6 +124,8 @@ pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError
         Err(Error::i32_exit(status))
     })?;
     descriptors::register(linker)?;
+    streams::register(linker)?;
+    directory::register(linker)?;
     refused::register(linker)
 }
 

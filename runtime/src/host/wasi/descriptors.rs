@@ -1,208 +1,217 @@
-//! The three standard descriptors: what is read from them, written to them and said of them. There are no others.
+//! The descriptors that a guest has, and what can be said of them.
 //!
-//! A command reads its frame from descriptor 0, and each line that it writes to descriptor 1 is a record; elsewhere there is nothing to
-//! read, and output goes to the log. A descriptor that the guest closed stays closed for the life of its instance.
+//! 0 to 2 are the standard streams. A command also has the directory `/dev` as descriptor 3, in which `stdin` is the frame once more, for programs that
+//! want the name of a file: each time it is opened is a descriptor of its own, with a position of its own. What the guest closed stays
+//! closed for the life of its instance.
 
 use wasmi::{Linker, errors::LinkerError};
 
 use super::{
     Host, MODULE, Standard, code,
-    wasi_errno::{BADF, INVAL, SPIPE, SUCCESS},
+    wasi_errno::{BADF, INVAL, ISDIR, SPIPE, SUCCESS},
 };
 use crate::{
     GuestMemory,
-    host::{
-        Errno, HostState, charge_copy,
-        lines::{Stream, write_stream},
-    },
+    host::{HostState, charge_copy, lines::Stream},
 };
 
-/// `filetype`: a character device, so that C libraries write each line at once.
-const CHARACTER_DEVICE: u8 = 2;
-const RIGHT_READ: u64 = 1 << 1;
-const RIGHT_WRITE: u64 = 1 << 6;
-const RIGHT_POLL: u64 = 1 << 27;
-/// One call reads or writes at most this many buffers and bytes; the rest is for the next call, as WASI allows.
-const MAX_BUFFERS: i32 = 64;
-const MAX_BYTES: usize = 64 * 1024;
+/// The descriptor of the directory `/dev`.
+pub(super) const DIRECTORY: i32 = 3;
+/// The frame is open at most so many times at once, besides descriptor 0.
+const MAX_FILES: usize = 8;
 
-/// The state of the standard descriptors.
+/// `filetype`.
+const CHARACTER_DEVICE: u8 = 2;
+const IS_DIRECTORY: u8 = 3;
+const REGULAR_FILE: u8 = 4;
+
+/// `rights`.
+const READ: u64 = 1 << 1;
+const SEEK: u64 = 1 << 2;
+const TELL: u64 = 1 << 5;
+const WRITE: u64 = 1 << 6;
+const OPEN: u64 = 1 << 13;
+const PATH_STAT: u64 = 1 << 18;
+const STAT: u64 = 1 << 21;
+const POLL: u64 = 1 << 27;
+const OF_FRAME: u64 = READ | SEEK | TELL | STAT | POLL;
+
+/// What is behind a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Standard input where there is none: a reactor's.
+    Nothing,
+    /// The frame, to be read from this position on: standard input of a command.
+    Input(usize),
+    /// Standard output or standard error.
+    Output(Stream),
+    /// `/dev`.
+    Directory,
+    /// `/dev/stdin`, at this position.
+    File(usize),
+}
+
+/// The state of a guest's descriptors.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Descriptors {
-    closed: [bool; 3],
-    /// How much of the frame was read.
-    read: usize,
+    closed: [bool; 4],
+    /// How much of the frame was read from descriptor 0.
+    input: usize,
+    /// The positions in those that were opened.
+    files: [Option<usize>; MAX_FILES],
 }
 
 impl Descriptors {
-    /// Whether `fd` can be used at all.
-    pub(super) fn is_open(&self, fd: i32) -> bool {
-        usize::try_from(fd).ok().and_then(|fd| self.closed.get(fd)) == Some(&false)
+    /// Opens the frame once more; `None` where it is open too often.
+    pub(super) fn open(&mut self) -> Option<i32> {
+        let (file, fd) = self.files.iter_mut().zip(DIRECTORY + 1..).find(|(file, _)| file.is_none())?;
+        *file = Some(0);
+        Some(fd)
+    }
+
+    /// Moves the position of a descriptor that reads the frame.
+    pub(super) fn move_to(&mut self, fd: i32, position: usize) {
+        if fd == 0 {
+            self.input = position;
+        } else if let Some(file) = index(fd).and_then(|index| self.files.get_mut(index)) {
+            *file = Some(position);
+        }
+    }
+
+    /// Whether it was open.
+    fn close(&mut self, fd: i32) -> bool {
+        if let Some(closed) = usize::try_from(fd).ok().and_then(|fd| self.closed.get_mut(fd)) {
+            return !std::mem::replace(closed, true);
+        }
+        index(fd).and_then(|index| self.files.get_mut(index)).is_some_and(|file| file.take().is_some())
     }
 }
 
-/// What is left to read for descriptor 0, where there is anything to read from.
-pub(super) fn readable(state: &HostState, fd: i32) -> Option<&[u8]> {
+/// Which of the files that were opened.
+fn index(fd: i32) -> Option<usize> {
+    usize::try_from(fd.checked_sub(DIRECTORY + 1)?).ok()
+}
+
+/// What is behind a descriptor; `None` where it is not open.
+pub(super) fn node(state: &HostState, fd: i32) -> Option<Node> {
     let descriptors = &state.own.descriptors;
-    if fd != 0 || state.standard != Standard::Frame || !descriptors.is_open(fd) {
-        return None;
+    let command = state.standard == Standard::Frame;
+    match usize::try_from(fd).ok().and_then(|fd| descriptors.closed.get(fd)) {
+        Some(true) => return None,
+        Some(false) => {}
+        None => return index(fd).and_then(|index| *descriptors.files.get(index)?).map(Node::File),
     }
-    let content: &[u8] = state.frame.as_ref().map_or(&[], |frame| &*frame.bytes);
-    Some(content.get(descriptors.read..).unwrap_or_default())
+    match fd {
+        0 if command => Some(Node::Input(descriptors.input)),
+        0 => Some(Node::Nothing),
+        1 => Some(Node::Output(Stream::Output)),
+        2 => Some(Node::Output(Stream::Error)),
+        _ => command.then_some(Node::Directory),
+    }
 }
 
-/// The stream behind `fd`, where it can be written to.
-pub(super) fn writable(state: &HostState, fd: i32) -> Option<Stream> {
-    match fd {
-        1 if state.own.descriptors.is_open(fd) => Some(Stream::Output),
-        2 if state.own.descriptors.is_open(fd) => Some(Stream::Error),
-        _ => None,
-    }
+/// The content that descriptors read: the frame.
+pub(super) fn content(state: &HostState) -> &[u8] {
+    state.frame.as_ref().map_or(&[], |frame| &*frame.bytes)
 }
 
 pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
-    linker.func_wrap(
-        MODULE,
-        "fd_read",
-        |mut caller: Host<'_>, fd: i32, vectors: i32, count: i32, out: i32| -> i32 {
-            read(&mut caller, fd, vectors, count, out)
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "fd_write",
-        |mut caller: Host<'_>, fd: i32, vectors: i32, count: i32, out: i32| -> i32 {
-            write(&mut caller, fd, vectors, count, out)
-        },
-    )?;
     linker.func_wrap(MODULE, "fd_close", |mut caller: Host<'_>, fd: i32| -> i32 { close(&mut caller, fd) })?;
     linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
-        describe(&mut caller, fd, out, &fdstat(fd))
+        describe(&mut caller, fd, out, |_, node| fdstat(node))
     })?;
     linker.func_wrap(MODULE, "fd_filestat_get", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
-        describe(&mut caller, fd, out, &filestat())
+        describe(&mut caller, fd, out, filestat)
     })?;
-    linker.func_wrap(MODULE, "fd_seek", |caller: Host<'_>, fd: i32, _: i64, _: i32, _: i32| -> i32 {
-        if caller.data().own.descriptors.is_open(fd) { SPIPE } else { BADF }
-    })?;
-    linker.func_wrap(MODULE, "fd_tell", |caller: Host<'_>, fd: i32, _: i32| -> i32 {
-        if caller.data().own.descriptors.is_open(fd) { SPIPE } else { BADF }
+    linker.func_wrap(
+        MODULE,
+        "fd_seek",
+        |mut caller: Host<'_>, fd: i32, offset: i64, whence: i32, out: i32| -> i32 {
+            seek(&mut caller, fd, offset, whence, out)
+        },
+    )?;
+    linker.func_wrap(MODULE, "fd_tell", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
+        seek(&mut caller, fd, 0, CURRENT, out)
     })?;
     Ok(())
 }
 
 fn close(caller: &mut Host<'_>, fd: i32) -> i32 {
-    let closed = usize::try_from(fd).ok().and_then(|fd| caller.data_mut().own.descriptors.closed.get_mut(fd));
-    match closed {
-        Some(closed) if !*closed => {
-            *closed = true;
-            SUCCESS
-        }
-        _ => BADF,
+    let state = caller.data_mut();
+    if node(state, fd).is_some() && state.own.descriptors.close(fd) { SUCCESS } else { BADF }
+}
+
+fn describe<const N: usize>(caller: &mut Host<'_>, fd: i32, out: i32, record: fn(&HostState, Node) -> [u8; N]) -> i32 {
+    charge_copy(caller, N);
+    let Some(node) = node(caller.data(), fd) else { return BADF };
+    let record = record(caller.data(), node);
+    code(GuestMemory::split(caller).and_then(|(mut memory, _)| memory.write(out, &record)))
+}
+
+fn filetype(node: Node) -> u8 {
+    match node {
+        // A character device, so that C libraries write each line at once.
+        Node::Nothing | Node::Input(_) | Node::Output(_) => CHARACTER_DEVICE,
+        Node::Directory => IS_DIRECTORY,
+        Node::File(_) => REGULAR_FILE,
     }
 }
 
-fn describe(caller: &mut Host<'_>, fd: i32, out: i32, record: &[u8]) -> i32 {
-    charge_copy(caller, record.len());
-    if !caller.data().own.descriptors.is_open(fd) {
-        return BADF;
-    }
-    code(GuestMemory::split(caller).and_then(|(mut memory, _)| memory.write(out, record)))
-}
-
-/// `fdstat`: type, flags, rights.
-fn fdstat(fd: i32) -> [u8; 24] {
-    let rights = RIGHT_POLL | if fd == 0 { RIGHT_READ } else { RIGHT_WRITE };
+/// `fdstat`: type, flags, rights, and the rights of what is opened through it.
+fn fdstat(node: Node) -> [u8; 24] {
+    let (rights, inherited) = match node {
+        Node::Nothing | Node::Input(_) => (READ | POLL, 0),
+        Node::Output(_) => (WRITE | POLL, 0),
+        Node::Directory => (OPEN | PATH_STAT | STAT, OF_FRAME),
+        Node::File(_) => (OF_FRAME, 0),
+    };
     let mut stat = [0; 24];
-    let [filetype, _, _, _, _, _, _, _, base @ ..] = &mut stat;
-    *filetype = CHARACTER_DEVICE;
-    for (to, from) in base.iter_mut().zip(rights.to_le_bytes()) {
+    let [kind, _, _, _, _, _, _, _, sets @ ..] = &mut stat;
+    *kind = filetype(node);
+    for (to, from) in sets.iter_mut().zip(rights.to_le_bytes().into_iter().chain(inherited.to_le_bytes())) {
         *to = from;
     }
     stat
 }
 
-/// `filestat`: nothing but the type.
-fn filestat() -> [u8; 64] {
+/// `filestat`: the type, and the size of the frame where it is a file.
+pub(super) fn filestat(state: &HostState, node: Node) -> [u8; 64] {
+    let size = if matches!(node, Node::File(_)) { content(state).len() as u64 } else { 0 };
     let mut stat = [0; 64];
-    stat[16] = CHARACTER_DEVICE;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, kind, _, _, _, _, _, _, _, links, rest @ ..] = &mut stat;
+    (*kind, *links) = (filetype(node), 1);
+    for (to, from) in rest.iter_mut().skip(7).zip(size.to_le_bytes()) {
+        *to = from;
+    }
     stat
 }
 
-fn read(caller: &mut Host<'_>, fd: i32, vectors: i32, count: i32, out: i32) -> i32 {
-    if readable(caller.data(), fd).is_none() {
-        return BADF;
-    }
-    transfer(caller, count, out, |memory, state, count| scatter(memory, state, vectors, count))
-}
+/// `whence`: from where a position is counted.
+const START: i32 = 0;
+const CURRENT: i32 = 1;
+const END: i32 = 2;
 
-fn write(caller: &mut Host<'_>, fd: i32, vectors: i32, count: i32, out: i32) -> i32 {
-    let Some(stream) = writable(caller.data(), fd) else { return BADF };
-    transfer(caller, count, out, |memory, state, count| gather(memory, state, stream, vectors, count))
-}
-
-/// Moves bytes, charges for them and says how many they were.
-fn transfer(
-    caller: &mut Host<'_>,
-    count: i32,
-    out: i32,
-    moved: impl FnOnce(&mut GuestMemory<'_>, &mut HostState, i32) -> Result<usize, Errno>,
-) -> i32 {
-    if count < 0 {
-        return INVAL;
-    }
-    let moved = GuestMemory::split(caller).and_then(|(mut memory, state)| {
-        // Before anything happens that the guest would not hear of.
-        memory.read_array::<4>(out)?;
-        moved(&mut memory, state, count.min(MAX_BUFFERS))
-    });
-    charge_copy(caller, moved.unwrap_or(0));
-    code(moved.and_then(|moved| {
-        let moved = u32::try_from(moved).map_err(|_| Errno::INVAL)?;
-        let (mut memory, _) = GuestMemory::split(caller)?;
-        memory.write(out, &moved.to_le_bytes())
+/// Moves the position in a file, and writes it.
+fn seek(caller: &mut Host<'_>, fd: i32, offset: i64, whence: i32, out: i32) -> i32 {
+    charge_copy(caller, 0);
+    let state = caller.data();
+    let position = match node(state, fd) {
+        None => return BADF,
+        Some(Node::Directory) => return ISDIR,
+        Some(Node::File(position)) => position,
+        Some(_) => return SPIPE,
+    };
+    let base = match whence {
+        START => 0,
+        CURRENT => position,
+        END => content(state).len(),
+        _ => return INVAL,
+    };
+    let moved = i64::try_from(base).ok().and_then(|base| base.checked_add(offset));
+    let Some(moved) = moved.and_then(|moved| usize::try_from(moved).ok()) else { return INVAL };
+    code(GuestMemory::split(caller).and_then(|(mut memory, state)| {
+        memory.write(out, &(moved as u64).to_le_bytes())?;
+        state.own.descriptors.move_to(fd, moved);
+        Ok(())
     }))
-}
-
-/// Pointer and length of one buffer.
-fn buffer(memory: &GuestMemory<'_>, vectors: i32, index: i32) -> Result<(i32, i32), Errno> {
-    let vector = vectors.wrapping_add(index.wrapping_mul(8));
-    Ok((memory.read_u32(vector)?.cast_signed(), memory.read_u32(vector.wrapping_add(4))?.cast_signed()))
-}
-
-fn gather(
-    memory: &GuestMemory<'_>,
-    state: &mut HostState,
-    stream: Stream,
-    vectors: i32,
-    count: i32,
-) -> Result<usize, Errno> {
-    let mut written = 0;
-    for index in 0..count {
-        let (ptr, len) = buffer(memory, vectors, index)?;
-        let bytes = memory.read(ptr, len)?;
-        let taken = bytes.get(..MAX_BYTES - written).unwrap_or(bytes);
-        write_stream(state, stream, taken);
-        written += taken.len();
-        if taken.len() < bytes.len() {
-            break;
-        }
-    }
-    Ok(written)
-}
-
-fn scatter(memory: &mut GuestMemory<'_>, state: &mut HostState, vectors: i32, count: i32) -> Result<usize, Errno> {
-    let mut total = 0;
-    for index in 0..count {
-        let (ptr, len) = buffer(memory, vectors, index)?;
-        let to = memory.slice_mut(ptr, len)?;
-        let rest = readable(state, 0).unwrap_or_default();
-        let taken = to.len().min(rest.len()).min(MAX_BYTES - total);
-        if let (Some(to), Some(from)) = (to.get_mut(..taken), rest.get(..taken)) {
-            to.copy_from_slice(from);
-        }
-        state.own.descriptors.read += taken;
-        total += taken;
-    }
-    Ok(total)
 }

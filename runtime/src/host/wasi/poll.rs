@@ -9,7 +9,7 @@ use wasmi::{Error, errors::HostError};
 
 use super::{
     Host, MONOTONIC, REALTIME, code,
-    descriptors::{readable, writable},
+    descriptors::{Node, content, node},
     wasi_errno::{BADF, INVAL, SUCCESS},
 };
 use crate::{
@@ -113,8 +113,14 @@ fn subscription(state: &HostState, now: u64, record: &[u8; SUBSCRIPTION as usize
     let timeout = u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
     let wait = match kind {
         0 => clock(state, now, id, timeout, u16::from_le_bytes([f0, f1])),
-        1 => readable(state, id).map_or(Wait::Over(BADF, 0), |rest| Wait::Over(SUCCESS, rest.len() as u64)),
-        2 => writable(state, id).map_or(Wait::Over(BADF, 0), |_| Wait::Over(SUCCESS, 0)),
+        1 => match node(state, id) {
+            Some(Node::Input(position) | Node::File(position)) => {
+                Wait::Over(SUCCESS, content(state).len().saturating_sub(position) as u64)
+            }
+            _ => Wait::Over(BADF, 0),
+        },
+        2 if matches!(node(state, id), Some(Node::Output(_))) => Wait::Over(SUCCESS, 0),
+        2 => Wait::Over(BADF, 0),
         _ => Wait::Over(INVAL, 0),
     };
     Subscription { userdata: [a, b, c, d, e, f, g, h], kind, wait }

@@ -1,17 +1,18 @@
-//! The rest of WASI preview 1: files, directories, sockets and signals. There are none here, so that programs which merely link these
-//! functions load. What names a descriptor that is not open answers `EBADF`, what names one of the standard descriptors
+//! The rest of WASI preview 1: making, changing and listing files, sockets and signals. There is nothing of it here, so that programs
+//! which merely link these functions load. What names a descriptor that is not open answers `EBADF`, what names one that is
 //! `ENOSYS` (or `ENOTSOCK`), and so does what names none.
 
 use wasmi::{FuncType, Linker, Val, ValType, errors::LinkerError};
 
 use super::{
     MODULE,
+    descriptors::node,
     wasi_errno::{BADF, NOSYS, NOTSOCK},
 };
 use crate::host::HostState;
 
-/// Name, parameters (`i` an i32, `I` an i64), and the answer for a standard descriptor as the first parameter. Every one returns an i32.
-const REFUSED: [(&str, &str, i32); 29] = [
+/// Name, parameters (`i` an i32, `I` an i64), and the answer where the first parameter is an open descriptor. Every one returns an i32.
+const REFUSED: [(&str, &str, i32); 24] = [
     ("fd_advise", "iIIi", NOSYS),
     ("fd_allocate", "iII", NOSYS),
     ("fd_datasync", "i", NOSYS),
@@ -19,24 +20,18 @@ const REFUSED: [(&str, &str, i32); 29] = [
     ("fd_fdstat_set_rights", "iII", NOSYS),
     ("fd_filestat_set_size", "iI", NOSYS),
     ("fd_filestat_set_times", "iIIi", NOSYS),
-    ("fd_pread", "iiiIi", NOSYS),
-    // No directory is open, whatever the descriptor.
-    ("fd_prestat_dir_name", "iii", BADF),
-    ("fd_prestat_get", "ii", BADF),
     ("fd_pwrite", "iiiIi", NOSYS),
     ("fd_readdir", "iiiIi", NOSYS),
     ("fd_renumber", "ii", NOSYS),
     ("fd_sync", "i", NOSYS),
-    ("path_create_directory", "iii", BADF),
-    ("path_filestat_get", "iiiii", BADF),
-    ("path_filestat_set_times", "iiiiIIi", BADF),
-    ("path_link", "iiiiiii", BADF),
-    ("path_open", "iiiiiIIii", BADF),
-    ("path_readlink", "iiiiii", BADF),
-    ("path_remove_directory", "iii", BADF),
-    ("path_rename", "iiiiii", BADF),
-    ("path_symlink", "iiiii", BADF),
-    ("path_unlink_file", "iii", BADF),
+    ("path_create_directory", "iii", NOSYS),
+    ("path_filestat_set_times", "iiiiIIi", NOSYS),
+    ("path_link", "iiiiiii", NOSYS),
+    ("path_readlink", "iiiiii", NOSYS),
+    ("path_remove_directory", "iii", NOSYS),
+    ("path_rename", "iiiiii", NOSYS),
+    ("path_symlink", "iiiii", NOSYS),
+    ("path_unlink_file", "iii", NOSYS),
     ("sock_accept", "iii", NOTSOCK),
     ("sock_recv", "iiiiii", NOTSOCK),
     ("sock_send", "iiiii", NOTSOCK),
@@ -49,13 +44,13 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
-    for (name, parameters, standard) in REFUSED {
+    for (name, parameters, open) in REFUSED {
         let signal = name == "proc_raise";
         let parameters = parameters.bytes().map(|kind| if kind == b'I' { ValType::I64 } else { ValType::I32 });
         let signature = FuncType::new(parameters, [ValType::I32]);
         linker.func_new(MODULE, name, signature, move |caller, parameters, results| {
             let fd = parameters.first().and_then(Val::i32).unwrap_or(-1);
-            let errno = if signal || caller.data().own.descriptors.is_open(fd) { standard } else { BADF };
+            let errno = if signal || node(caller.data(), fd).is_some() { open } else { BADF };
             if let Some(result) = results.first_mut() {
                 *result = Val::I32(errno);
             }

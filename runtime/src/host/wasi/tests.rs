@@ -90,7 +90,7 @@ fn standard_descriptors_are_devices_that_cannot_be_sought() {
             format!("(drop (call $fd_filestat_get (i32.const {fd}) (i32.const 1024))) (i32.load8_u (i32.const 1040))");
         assert_eq!(value_of(&filetype), 2, "a character device");
     }
-    for fd in [3, -1, i32::MAX] {
+    for fd in [3, 4, -1, i32::MIN, i32::MAX] {
         for call in [
             format!("(call $fd_seek (i32.const {fd}) (i64.const 0) (i32.const 0) (i32.const 0))"),
             format!("(call $fd_filestat_get (i32.const {fd}) (i32.const 0))"),
@@ -145,6 +145,109 @@ fn a_closed_descriptor_stays_closed_until_the_next_instance() {
     let mut rig = Rig::load(&program(body), 0, |spec| spec.execution = Execution::Command).unwrap();
     rig.done();
     rig.done();
+}
+
+/// Opens `/dev/stdin` (its name at 64, a buffer of 4 bytes at 1040 described at 80) with these flags and rights.
+fn open(flags: i32, rights: i64) -> String {
+    format!(
+        "(i64.store (i32.const 64) (i64.const {})) (i32.store (i32.const 80) (i32.const 1040)) (i32.store (i32.const 84) (i32.const 4))
+        (call $path_open (i32.const 3) (i32.const 1) (i32.const 64) (i32.const 5) (i32.const {flags}) (i64.const {rights})
+            (i64.const 0) (i32.const 0) (i32.const 1032))",
+        i64::from_le_bytes(*b"stdin\0\0\0")
+    )
+}
+
+/// What a command's `call` answers, given that `before` is done, and the 24 bytes from 1032 on.
+fn answers(before: &str, call: &str) -> (u32, Vec<u8>) {
+    let bytes = left("null", &format!("{before} (i32.store (i32.const 1024) {call})"), 32);
+    (word(&bytes, 0), bytes[8..].to_vec())
+}
+
+#[test]
+fn a_command_may_open_its_frame_as_a_file_and_read_it_from_any_position() {
+    let opened = format!("(drop (block (result i32) {})) (drop (block (result i32) {}))", open(0, 2), open(0, 2));
+    let read = "(call $fd_read (i32.const 4) (i32.const 80) (i32.const 1) (i32.const 1036))";
+    let (errno, bytes) = answers(&opened, read);
+    assert_eq!((errno, word(&bytes, 0), word(&bytes, 1)), (0, 5, 4), "the second file, and how much was read");
+    assert_eq!(&bytes[8..12], b"0123");
+    // Its position is its own; the other file and standard input have theirs.
+    let seek = |offset: i64, whence: i32| {
+        format!("(call $fd_seek (i32.const 4) (i64.const {offset}) (i32.const {whence}) (i32.const 1040))")
+    };
+    let after = format!("{opened} (drop {read})");
+    for (offset, whence, position) in [(3, 0, 3), (3, 1, 7), (-2, 2, 8), (90, 0, 90)] {
+        let (errno, bytes) = answers(&after, &seek(offset, whence));
+        assert_eq!((errno, word(&bytes, 2)), (0, position), "{offset} {whence}");
+    }
+    for (offset, whence) in [(-1, 0), (-5, 1), (i64::MAX, 1), (0, 3)] {
+        assert_eq!(answers(&after, &seek(offset, whence)).0, INVAL.unsigned_abs(), "{offset} {whence}");
+    }
+    let far = format!("{opened} (drop {})", seek(8, 0));
+    let (_, bytes) = answers(&far, read);
+    assert_eq!((word(&bytes, 1), &bytes[8..10]), (2, b"89".as_slice()), "up to the end");
+    let (_, bytes) = answers(&after, &read.replace("fd_read (i32.const 4)", "fd_read (i32.const 5)"));
+    assert_eq!(&bytes[8..12], b"0123");
+    let (_, bytes) = answers(&after, &read.replace("fd_read (i32.const 4)", "fd_read (i32.const 0)"));
+    assert_eq!(&bytes[8..12], b"0123");
+    let at = "(call $fd_pread (i32.const 4) (i32.const 80) (i32.const 1) (i64.const 5) (i32.const 1036))";
+    assert_eq!(&answers(&after, at).1[8..12], b"5678");
+    let (_, bytes) = answers(&after, "(call $fd_tell (i32.const 4) (i32.const 1040))");
+    assert_eq!(word(&bytes, 2), 4, "reading at a position moves nothing");
+}
+
+#[test]
+fn the_frame_as_a_file_says_how_long_it_is() {
+    let opened = format!("(drop (block (result i32) {}))", open(0, 2));
+    for call in [
+        "(call $fd_filestat_get (i32.const 4) (i32.const 960))",
+        "(call $path_filestat_get (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 960))",
+    ] {
+        let before = format!(
+            "{opened} (drop {call}) (i64.store (i32.const 1032) (i64.load (i32.const 976))) (i64.store (i32.const 1040) (i64.load (i32.const 992)))"
+        );
+        let (_, bytes) = answers(&before, "(i32.const 0)");
+        assert_eq!((word(&bytes, 0), word(&bytes, 2)), (4, 10), "a regular file of ten bytes: {call}");
+    }
+}
+
+#[test]
+fn there_is_one_file_and_it_can_only_be_read() {
+    let (acces, exist, isdir, mfile, noent, notdir) = (2, 20, 31, 33, 44, 54);
+    let errno = |before: &str, call: &str| answers(before, call).0;
+    let other = open(0, 2).replace("(i32.const 5) (i32.const 0)", "(i32.const 4) (i32.const 0)");
+    for (call, wanted) in [
+        (open(1 | 4, 2), exist),
+        (open(2, 2), notdir),
+        (open(8, 2), acces),
+        (open(0, 64), acces),
+        (other.clone(), noent),
+        (other.replace("(i32.const 4) (i32.const 0)", "(i32.const 4) (i32.const 1)"), acces),
+        (open(0, 2).replace("path_open (i32.const 3)", "path_open (i32.const 0)"), notdir),
+        (open(0, 2).replace("path_open (i32.const 3)", "path_open (i32.const 4)"), 8),
+        (open(0, 2).replace("(i32.const 1032))", "(i32.const 65533))"), 21),
+        ("(call $path_unlink_file (i32.const 3) (i32.const 64) (i32.const 5))".to_owned(), 52),
+        ("(call $fd_seek (i32.const 3) (i64.const 0) (i32.const 0) (i32.const 64))".to_owned(), isdir),
+        ("(call $fd_read (i32.const 3) (i32.const 64) (i32.const 0) (i32.const 64))".to_owned(), isdir),
+        ("(call $fd_prestat_dir_name (i32.const 3) (i32.const 64) (i32.const 3))".to_owned(), 28),
+        ("(call $fd_prestat_dir_name (i32.const 3) (i32.const 65533) (i32.const 4))".to_owned(), 21),
+        ("(call $fd_prestat_get (i32.const 4) (i32.const 64))".to_owned(), 8),
+    ] {
+        assert_eq!(errno("", &format!("(block (result i32) {call})")), wanted, "{call}");
+    }
+    let many = format!("(drop (block (result i32) {}))", open(0, 2)).repeat(8);
+    assert_eq!(errno(&many, &format!("(block (result i32) {})", open(0, 2))), mfile);
+    let write = "(call $fd_write (i32.const 4) (i32.const 80) (i32.const 1) (i32.const 1036))";
+    assert_eq!(errno(&many, write), BADF.unsigned_abs());
+    let closed = format!("{many} (drop (call $fd_close (i32.const 6)))");
+    let (errno, bytes) = answers(&closed, &format!("(block (result i32) {})", open(0, 2)));
+    assert_eq!((errno, word(&bytes, 0)), (0, 6), "what was closed is given out again");
+    let (_, bytes) = answers(
+        "(drop (call $fd_prestat_get (i32.const 3) (i32.const 1032)))
+        (drop (call $fd_prestat_dir_name (i32.const 3) (i32.const 1040) (i32.const 9)))",
+        "(i32.const 0)",
+    );
+    assert_eq!((word(&bytes, 0), word(&bytes, 1), &bytes[8..12]), (0, 4, b"/dev".as_slice()));
+    assert_eq!(value_of(&format!("(block (result i32) {})", open(0, 2))), BADF, "a reactor has none");
 }
 
 /// A subscription to a clock at `at`, as instructions.
