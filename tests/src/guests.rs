@@ -94,6 +94,30 @@ fn keeping(body: &str) -> Vec<u8> {
     ))
 }
 
+/// Emits for each frame `{"found": n}`, n being 1 where it finds anything in its memory or in a global before it takes the frame, and 0 where it
+/// does not; then it leaves the frame there.
+pub fn hoards() -> Vec<u8> {
+    assemble(
+        r#"(module
+        (import "sanderling_v1" "frame_read" (func $frame_read (param i32 i32 i32) (result i32)))
+        (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "sanderling_abi") (result i32) (i32.const 1))
+        (global $kept (mut i32) (i32.const 0))
+        (data (i32.const 0) "found{\"found\":0}")
+        (func (export "sanderling_frame") (result i32) (local $at i32) (local $found i32)
+            (local.set $found (i32.ne (global.get $kept) (i32.const 0)))
+            (local.set $at (i32.const 64))
+            (loop $next
+                (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (local.set $found (i32.const 1))))
+                (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))
+            (i32.store8 (i32.const 14) (i32.add (i32.const 48) (local.get $found)))
+            (drop (call $frame_read (i32.const 0) (i32.const 64) (i32.const 65472)))
+            (global.set $kept (i32.load (i32.const 64)))
+            (call $emit (i32.const 0) (i32.const 5) (i32.const 5) (i32.const 11))))"#,
+    )
+}
+
 /// Takes no frames, and has nothing to do.
 pub fn idles() -> Vec<u8> {
     module(r#"(func (export "sanderling_frame") (result i32) (i32.const 0))"#)

@@ -19,7 +19,9 @@ pub(crate) enum Profile {
 }
 
 /// The guests in Rust, by folder.
-const RUST_GUESTS: [&str; 2] = ["surface-defect", "transcode"];
+const RUST_GUESTS: [&str; 3] = ["fraud-rule", "surface-defect", "transcode"];
+/// The guests in C, by folder.
+const C_GUESTS: [&str; 2] = ["csv-filter", "vibration"];
 
 /// What was built.
 pub(crate) struct Built {
@@ -48,7 +50,7 @@ pub(crate) fn all(profile: Profile) -> Result<Built> {
     Ok(Built { programs: target_dir().join(folder), guests })
 }
 
-/// Builds the guests: those in Rust always, the one in C where Debian's clang is.
+/// Builds the guests: those in Rust always, those in C where Debian's clang is.
 pub(crate) fn guests() -> Result<PathBuf> {
     step("building the guests");
     let folder = target_dir().join("guests");
@@ -61,7 +63,10 @@ pub(crate) fn guests() -> Result<PathBuf> {
         copy_if_new(&built, &folder.join(format!("{name}.wasm")))?;
     }
     if find("clang-14").is_some() && find("wasm-ld-14").is_some() {
-        run(std::process::Command::new(root().join("modules/vibration/build.sh")).arg(folder.join("vibration.wasm")))?;
+        for name in C_GUESTS {
+            let script = root().join("modules").join(name).join("build.sh");
+            run(std::process::Command::new(script).arg(folder.join(name).with_extension("wasm")))?;
+        }
     }
     Ok(folder)
 }
