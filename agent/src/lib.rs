@@ -5,12 +5,14 @@
 pub mod atomic_file;
 pub mod certificate;
 pub mod clock;
+pub mod doctor;
 pub mod driver;
 pub mod frames;
 pub mod health;
 pub mod link;
 pub mod logging;
 pub mod outbox;
+mod rate;
 pub mod report;
 pub mod router;
 pub mod sensors;

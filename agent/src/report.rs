@@ -162,6 +162,8 @@ mod tests {
             metrics: [("seen".to_owned(), Metric::Counter(frames as f64))].into(),
             denied: vec![],
             pid: None,
+            next_restart: None,
+            unconfined: vec![],
             fault: None,
         };
         build(Parts {

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use sanderling_protocol::topics::DEFAULT_PREFIX;
+use sanderling_protocol::topics::{DEFAULT_PREFIX, DeviceId};
 
 use crate::{
     demo,
@@ -59,6 +59,22 @@ pub(crate) enum Command {
         broker: BrokerAddress,
         #[command(flatten)]
         options: WatchOptions,
+    },
+    /// Start a module of a device anew: its faults are forgotten, and quarantine is lifted.
+    #[command(
+        after_help = "Changes nothing of what the device runs: the module has to be in the deployment that runs there. What it was handed it \
+        answers first. How it goes on is in the reported state (`watch`): state, since, restarts, fault, and next_restart where it faulted \
+        again.
+
+Exit status: 0 the device started it; 1 the device is not connected, did not answer, or refused."
+    )]
+    Restart {
+        /// The device.
+        device: DeviceId,
+        /// The module's name in its deployment.
+        module: String,
+        #[command(flatten)]
+        broker: BrokerAddress,
     },
     /// Run a module on this machine, fed from files, without broker or agent.
     #[command(after_help = local::AFTER_HELP)]

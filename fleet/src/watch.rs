@@ -80,8 +80,18 @@ fn summary(report: &Reported) -> String {
         let state = serde_json::to_value(module.state).ok();
         let state = state.as_ref().and_then(Value::as_str).unwrap_or("?");
         words.push_str(&format!("; {} {state}, {} frames, {} dropped", module.name, module.frames, module.dropped));
+        if module.restarts > 0 {
+            words.push_str(&format!(", started again {} times", module.restarts));
+        }
         if let Some(fault) = &module.fault {
             words.push_str(&format!(", last fault {fault}"));
+        }
+        if let Some(at) = module.next_restart {
+            words.push_str(&format!(", started again at {at}"));
+        }
+        if !module.unconfined.is_empty() {
+            let missing: Vec<&str> = module.unconfined.iter().map(|missing| missing.measure.name()).collect();
+            words.push_str(&format!(", without {}", missing.join(", ")));
         }
     }
     if let Some(refused) = report.refused.last() {

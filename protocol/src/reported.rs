@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     topics::DeviceId,
-    worker::{Fault, Metric},
+    worker::{Fault, Metric, Missing},
 };
 
 /// The schema of [`Reported`].
@@ -192,6 +192,12 @@ pub struct ModuleReport {
     /// The process that runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// When it will be started again, where it faulted and waits for that, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_restart: Option<i64>,
+    /// Measures of confinement that its worker does without, as `sanderling-agent doctor` names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unconfined: Vec<Missing>,
     /// Its last fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, ftruncate, memfd_create},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
     mm::{MapFlags, ProtFlags, mmap},
 };
 use sanderling_guest::frame::FrameHeader;
@@ -23,7 +23,8 @@ use sanderling_protocol::{
     deployment::{Execution, Limits},
     digest::Digest,
     worker::{
-        Blob, FIRST_BLOB_FD, Fault, FaultCode, FromWorker, Inbox, Metric, RING_FD, Ready, SOCKET_FD, Start, ToWorker,
+        Blob, FIRST_BLOB_FD, Fault, FaultCode, FromWorker, Inbox, Measure, Metric, RING_FD, Ready, SOCKET_FD, Start,
+        ToWorker,
         ring::{Producer, region_len},
     },
 };
@@ -84,6 +85,10 @@ struct Worker {
 
 impl Worker {
     fn spawn(wasm: &[u8], limits: Limits) -> Self {
+        Self::spawn_with(wasm, limits, |_| {})
+    }
+
+    fn spawn_with(wasm: &[u8], limits: Limits, change: impl FnOnce(&mut Command)) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let (memory, ring) = shared_ring(64 * 1024, 64);
@@ -91,9 +96,15 @@ impl Worker {
         let wanted: [(RawFd, RawFd); 3] =
             [(theirs.as_raw_fd(), SOCKET_FD), (memory.as_raw_fd(), RING_FD), (blob.as_raw_fd(), FIRST_BLOB_FD)];
         let mut command = Command::new(env!("CARGO_BIN_EXE_sanderling-worker"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         // SAFETY: between fork and exec only system calls are made, on descriptors that stay open until `spawn` returns.
-        unsafe { command.pre_exec(move || place(wanted)) };
+        unsafe {
+            command.pre_exec(move || {
+                rustix::process::setsid()?;
+                place(wanted)
+            })
+        };
+        change(&mut command);
         let child = command.spawn().unwrap();
         let mut worker = Self { child, socket: ours, inbox: Inbox::default(), ring };
         worker.say(&ToWorker::Start(Box::new(Start {
@@ -182,9 +193,10 @@ impl Drop for Worker {
 }
 
 fn shared_ring(largest: usize, records: usize) -> (OwnedFd, Producer) {
-    let memory = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
+    let memory = memfd_create("ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let length = region_len(largest, records).next_multiple_of(4096);
     ftruncate(&memory, length as u64).unwrap();
+    fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
     // SAFETY: a new mapping, which is never unmapped.
     let base = unsafe {
         mmap(null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, memory.as_fd(), 0).unwrap()
@@ -393,19 +405,57 @@ fn a_worker_is_confined_before_it_is_ready() {
     let mut worker = Worker::spawn(&module(ECHO), Limits { memory_mib: 3, native_memory_mib: 8, ..Limits::default() });
     let Heard::Ready(ready) = worker.hear() else { panic!("not ready") };
     let proc = format!("/proc/{}", worker.child.id());
-    let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-    assert!(status.lines().any(|line| line == "NoNewPrivs:\t1"), "{status}");
-    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let read = |file: &str| std::fs::read_to_string(format!("{proc}/{file}")).unwrap();
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    let nothing = "0000000000000000";
+    for (name, value) in
+        [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", "1"), ("Umask", "0777"), ("Threads", "1")]
+    {
+        assert_eq!(field(name), value, "{name}");
+    }
+    for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(name), nothing, "{name}");
+    }
+    let limits = read("limits");
     let limit = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         line[name.len()..].split_whitespace().next().unwrap().to_owned()
     };
     assert_eq!(limit("Max open files"), "0");
     assert_eq!(limit("Max core file size"), "0");
-    assert!(limit("Max address space").parse::<u64>().unwrap() < 256 << 20);
-    assert!(ready.unconfined.iter().all(|missing| missing.starts_with("landlock")), "{:?}", ready.unconfined);
+    let most = limit("Max address space").parse::<u64>().unwrap();
+    let taken = field("VmSize").trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
+    assert!(most - taken < 40 << 20, "{taken} bytes of {most} are taken; the deployment gives 3 and 8 MiB");
+    assert_eq!(read("oom_score_adj").trim().parse::<i32>().unwrap().max(500), 500);
+    assert_eq!(u32::from_str_radix(read("coredump_filter").trim(), 16), Ok(0));
+    assert_eq!(std::fs::read_link(format!("{proc}/cwd")).unwrap().to_str(), Some("/"));
+    assert_eq!(read("environ"), "");
+    let own = worker.child.id().to_string();
+    let stat: Vec<String> = read("stat").split(' ').map(str::to_owned).collect();
+    assert_eq!(stat[4..7], [own.clone(), own, "0".to_owned()], "group, session and terminal");
+    // The ring is mapped and the module read, and both are closed by then.
+    for number in [RING_FD, FIRST_BLOB_FD] {
+        assert!(std::fs::read_link(format!("{proc}/fd/{number}")).is_err(), "{number} is still open");
+    }
+    let landlock = [Measure::Files, Measure::Network, Measure::Scopes];
+    assert!(ready.unconfined.iter().all(|missing| landlock.contains(&missing.measure)), "{:?}", ready.unconfined);
     worker.say(&ToWorker::Stop);
     assert_eq!(worker.hear(), Heard::Stopped);
+}
+
+#[test]
+fn a_worker_tells_what_it_was_not_given() {
+    let wasm = module(ECHO);
+    let mut worker = Worker::spawn_with(&wasm, Limits::default(), |command| {
+        command.env("SECRET", "x");
+    });
+    let Heard::Ready(ready) = worker.hear() else { panic!("not ready") };
+    let missing = ready.unconfined.iter().find(|missing| missing.measure == Measure::Environment).unwrap();
+    assert!(missing.why.contains("1 variable"), "{missing}");
 }
 
 #[test]

@@ -123,6 +123,44 @@ pub fn idles() -> Vec<u8> {
     module(r#"(func (export "sanderling_frame") (result i32) (i32.const 0))"#)
 }
 
+/// Emits for each frame what [`ticks`] emits, and from its `n`th frame on runs the model `costly` too, on a column of `side` zeros.
+pub fn infers(tag: u8, side: u32, n: u32) -> Vec<u8> {
+    let pages = (side * 4).div_ceil(65536) + 1;
+    assemble(&format!(
+        r#"(module
+            (import "sanderling_v1" "frame_info" (func $frame_info (param i32) (result i32)))
+            (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_ephemeral_nn" "load_by_name" (func $load (param i32 i32 i32) (result i32)))
+            (import "wasi_ephemeral_nn" "init_execution_context" (func $context (param i32 i32) (result i32)))
+            (import "wasi_ephemeral_nn" "set_input" (func $set_input (param i32 i32 i32) (result i32)))
+            (import "wasi_ephemeral_nn" "compute" (func $compute (param i32) (result i32)))
+            (memory (export "memory") {pages})
+            (data (i32.const 128) "ticks") (data (i32.const 160) "costly")
+            (global $count (mut i32) (i32.const 0))
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            (func (export "sanderling_start") (result i32)
+                ;; The dims, and the tensor that has them: two of them, f32, with its data on the next page.
+                (i32.store (i32.const 192) (i32.const {side}))
+                (i32.store (i32.const 196) (i32.const 1))
+                (i32.store (i32.const 208) (i32.const 192))
+                (i32.store (i32.const 212) (i32.const 2))
+                (i32.store (i32.const 216) (i32.const 1))
+                (i32.store (i32.const 220) (i32.const 65536))
+                (i32.store (i32.const 224) (i32.const {length}))
+                (if (call $load (i32.const 160) (i32.const 6) (i32.const 240)) (then (return (i32.const 1))))
+                (call $context (i32.load (i32.const 240)) (i32.const 244)))
+            (func (export "sanderling_frame") (result i32)
+                (drop {HEADER})
+                (i32.store8 (i32.const 16) (i32.const {tag}))
+                (drop (call $emit (i32.const 128) (i32.const 5) (i32.const 0) (i32.const 17)))
+                (global.set $count (i32.add (global.get $count) (i32.const 1)))
+                (if (i32.lt_u (global.get $count) (i32.const {n})) (then (return (i32.const 0))))
+                (if (call $set_input (i32.load (i32.const 244)) (i32.const 0) (i32.const 208)) (then (return (i32.const 2))))
+                (call $compute (i32.load (i32.const 244)))))"#,
+        length = side * 4,
+    ))
+}
+
 /// Asks for so much memory at once, in pages of 64 KiB.
 pub fn wants_memory(pages: u32) -> Vec<u8> {
     assemble(&format!(

@@ -24,6 +24,7 @@ mod ground;
 pub mod guests;
 pub mod lanes;
 mod observer;
+pub mod onnx;
 mod peer;
 mod process;
 mod programs;

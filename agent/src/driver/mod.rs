@@ -22,9 +22,18 @@ mod shutdown;
 mod spool;
 mod works;
 
-use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use sanderling_protocol::{reported::EventKind, topics::Topics};
+use sanderling_protocol::{
+    reported::EventKind,
+    topics::Topics,
+    worker::{Measure, Missing},
+};
 use tokio::sync::{Notify as Wake, mpsc};
 
 pub use parts::{DriverError, check, run};
@@ -119,6 +128,9 @@ struct Driver {
     database: Database,
     storage: Usage,
     status: String,
+    rates: commands::Rates,
+    /// Measures of confinement that workers were found without.
+    unconfined: BTreeSet<Measure>,
 }
 
 impl Driver {
@@ -280,6 +292,19 @@ impl Driver {
         }
     }
 
+    /// Logs each measure of confinement that is missing once; the reports carry it for as long as it is.
+    fn tell_unconfined(&mut self, unconfined: &[Missing]) {
+        for missing in unconfined {
+            if self.unconfined.insert(missing.measure) {
+                tracing::warn!(
+                    measure = %missing.measure,
+                    why = missing.why,
+                    "workers do without a measure of their confinement; see `sanderling-agent doctor`"
+                );
+            }
+        }
+    }
+
     fn happened(&mut self, WorkloadEvent { generation, module, what }: WorkloadEvent) {
         let module = module.to_string();
         match what {
@@ -291,10 +316,7 @@ impl Driver {
                     models_us = ready.models_us,
                     "module loaded"
                 );
-                if !ready.unconfined.is_empty() {
-                    let missing = ready.unconfined.join(", ");
-                    tracing::warn!(module, missing, "this kernel does not give every measure of confinement");
-                }
+                self.tell_unconfined(&ready.unconfined);
             }
             Happened::Running => {
                 tracing::info!(generation, module, "module runs");

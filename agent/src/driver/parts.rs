@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::PathBuf,
     rc::Rc,
@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     Driver, Inputs,
+    commands::Rates,
     keeper::{self, Keeper, judged},
     spool::{Said, Spool},
     works::{Memories, Shelf, Works, data_channel},
@@ -274,7 +275,11 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         clock: clock.clone(),
         pool: pool.clone(),
     };
-    let options = Options { load: settings.workloads.load, ..Options::new(settings.paths.worker.clone()) };
+    let options = Options {
+        load: settings.workloads.load,
+        confinement: settings.workloads.confinement,
+        ..Options::new(settings.paths.worker.clone())
+    };
     let (workloads, happened) = Workloads::new(options, ports);
     let router = Router::new();
     let sensors = start_sensors(&settings, &router, &clock, pool);
@@ -322,6 +327,8 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         database,
         storage: crate::store::Usage::default(),
         status: String::new(),
+        rates: Rates::new(clock.mono()),
+        unconfined: BTreeSet::new(),
         clock,
         settings,
     };

@@ -317,6 +317,17 @@ impl Works {
         generation.map(|generation| self.workloads.reports(generation)).unwrap_or_default()
     }
 
+    /// Starts a module of a generation anew. Gives what it was reported as before.
+    ///
+    /// # Errors
+    /// There is no such module, or it is not to run any more.
+    pub(super) fn restart(&self, generation: Option<u64>, module: &str) -> Result<ModuleReport, String> {
+        let generation = generation.ok_or("nothing runs on this device; deploy something first")?;
+        let before = self.workloads.reports(generation).into_iter().find(|report| report.name == module);
+        self.workloads.restart(generation, module).map_err(|error| error.to_string())?;
+        before.ok_or_else(|| format!("module {module:?} is gone"))
+    }
+
     /// Stops everything, at the end of the agent.
     pub(super) async fn stop_all(&mut self) {
         self.router.switch(Vec::new());

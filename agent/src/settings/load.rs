@@ -272,7 +272,11 @@ fn check_workloads(raw: &RawWorkloads, origin: &Origin) -> Result<WorkloadSettin
         |key: &str, value: u64, most: u64, unit: &str| origin.range(&["workloads", key], value, 1..=most, unit);
     let memory_mib = raw.memory_mib.map(|mib| within("memory_mib", mib, 1 << 20, " MiB")).transpose()?;
     let load_s = within("load_s", raw.load_s.unwrap_or(60), 3600, " s")?;
-    Ok(WorkloadSettings { memory_bytes: memory_mib.map(|mib| mib << 20), load: Duration::from_secs(load_s) })
+    Ok(WorkloadSettings {
+        memory_bytes: memory_mib.map(|mib| mib << 20),
+        load: Duration::from_secs(load_s),
+        confinement: raw.confinement.unwrap_or_default(),
+    })
 }
 
 fn check_paths(raw: RawPaths) -> PathSettings {
@@ -283,7 +287,8 @@ fn check_paths(raw: RawPaths) -> PathSettings {
     }
 }
 
-fn default_worker() -> PathBuf {
+/// `sanderling-worker` beside this program if it is there, else where packages put it.
+pub(super) fn default_worker() -> PathBuf {
     std::env::current_exe()
         .ok()
         .map(|program| program.with_file_name("sanderling-worker"))

@@ -20,7 +20,10 @@ use std::{
     time::Duration,
 };
 
-use sanderling_protocol::topics::{DeviceId, Topics};
+use sanderling_protocol::{
+    topics::{DeviceId, Topics},
+    worker::Measure,
+};
 use thiserror::Error;
 
 pub use sensor::SensorSettings;
@@ -178,6 +181,32 @@ pub struct WorkloadSettings {
     pub memory_bytes: Option<u64>,
     /// `load_s`: a module and its models must be loaded within this time, 60 s by default.
     pub load: Duration,
+    /// `confinement`: what of its confinement a worker must have to run a module.
+    pub confinement: Confinement,
+}
+
+/// `[workloads] confinement`: with which measures missing a worker is not let run. What is missing is reported in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confinement {
+    /// Any.
+    All,
+    /// One without which it would not be confined; landlock, a second wall that many kernels do not have, may be missing.
+    #[default]
+    Essential,
+    /// None: for machines whose kernel cannot be changed and whose modules are trusted.
+    Report,
+}
+
+impl Confinement {
+    /// Whether a worker without this measure is let run.
+    pub fn permits(self, missing: Measure) -> bool {
+        match self {
+            Self::All => false,
+            Self::Essential => !missing.is_essential(),
+            Self::Report => true,
+        }
+    }
 }
 
 /// `[log] level`.
@@ -195,6 +224,11 @@ pub enum LogLevel {
     Debug,
     /// And every message.
     Trace,
+}
+
+/// The worker program where no configuration names one.
+pub fn default_worker() -> PathBuf {
+    load::default_worker()
 }
 
 impl Settings {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{LogLevel, sensor::RawSensor};
+use super::{Confinement, LogLevel, sensor::RawSensor};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -85,6 +85,7 @@ pub(super) struct RawLimits {
 pub(super) struct RawWorkloads {
     pub(super) memory_mib: Option<u64>,
     pub(super) load_s: Option<u64>,
+    pub(super) confinement: Option<Confinement>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -41,6 +41,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(settings.pull_window_bytes, 512 << 10);
     assert_eq!(settings.outbox.commit_interval, Duration::from_millis(100));
     assert_eq!((settings.workloads.memory_bytes, settings.workloads.load), (None, Duration::from_secs(60)));
+    assert_eq!(settings.workloads.confinement, Confinement::Essential);
     assert_eq!((settings.report.min_interval, settings.report.max_interval.as_secs()), (Duration::from_secs(2), 300));
     assert_eq!(settings.log_level, LogLevel::Info);
     assert!(settings.sensors.is_empty() && settings.labels.is_empty());
@@ -110,6 +111,19 @@ fn a_value_out_of_range_is_an_error_with_the_file_that_says_so() {
         let error = refused(text);
         assert!(error.contains(&format!("`{key}`")) && error.contains("allowed: "), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_a_worker_must_be_confined_by_is_chosen_by_name() {
+    use sanderling_protocol::worker::Measure::{Files, SystemCalls};
+    let chosen = |name: &str| load(&format!("[workloads]\nconfinement = '{name}'"), &[]);
+    let permits =
+        |name: &str| [Files, SystemCalls].map(|missing| chosen(name).unwrap().workloads.confinement.permits(missing));
+    assert_eq!(permits("all"), [false, false]);
+    assert_eq!(permits("essential"), [true, false]);
+    assert_eq!(permits("report"), [true, true]);
+    let error = chosen("none").unwrap_err().to_string();
+    assert!(error.contains("essential") && error.contains("report"), "{error}");
 }
 
 #[test]

@@ -2,14 +2,27 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
-use sanderling_protocol::worker::{Fault, FaultCode};
+use sanderling_protocol::worker::{Fault, FaultCode, Measure, Ready};
 
 /// Text that a worker sends for people is cut to this length, in bytes.
 const MAX_TEXT: usize = 1024;
 const MAX_WORD: usize = 128;
 
-/// The fault of a worker that ended without a word. `said` is the last that it wrote to standard error.
-pub(super) fn crash(status: Option<ExitStatus>, said: &str) -> Fault {
+/// How a process ends that aborts (`SIGABRT`), as one does that gets no memory.
+const ABORTED: i32 = 6;
+
+/// The fault of a worker that ended without a word. `said` is the last that it wrote to standard error, `refused` the size of an
+/// allocation that it was refused in its last call.
+pub(super) fn crash(status: Option<ExitStatus>, said: &str, refused: Option<u64>) -> Fault {
+    if let Some(bytes) = refused.filter(|_| status.is_some_and(|status| status.signal() == Some(ABORTED))) {
+        return Fault::new(
+            FaultCode::NativeMemory,
+            format!(
+                "native work (a model, an image) needed more memory than `native_memory_mib` gives, and the worker aborted when {bytes} \
+                 more bytes were refused; raise it, or use a smaller model"
+            ),
+        );
+    }
     let how = match status {
         None => "the worker closed its socket; it was killed".to_owned(),
         Some(status) => describe(status),
@@ -49,6 +62,15 @@ pub(super) fn bounded(mut fault: Fault) -> Fault {
     fault
 }
 
+/// What a worker tells when it is ready, with its list and texts bounded.
+pub(super) fn bounded_ready(mut ready: Ready) -> Ready {
+    ready.unconfined.truncate(Measure::ALL.len());
+    for missing in &mut ready.unconfined {
+        missing.why = clip(&missing.why, MAX_WORD);
+    }
+    ready
+}
+
 /// The text without control characters, cut to `most` bytes.
 pub(super) fn clip(text: &str, most: usize) -> String {
     let mut clipped = String::with_capacity(text.len().min(most));
@@ -64,20 +86,33 @@ pub(super) fn clip(text: &str, most: usize) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use sanderling_protocol::worker::Missing;
+
     use super::*;
 
     #[test]
     fn names_signals_and_what_to_do() {
-        let fault = crash(Some(ExitStatus::from_raw(9)), "");
+        let fault = crash(Some(ExitStatus::from_raw(9)), "", None);
         assert_eq!(fault.code, FaultCode::Crash);
         assert!(fault.message.contains("SIGKILL") && fault.message.contains("memory"), "{fault}");
-        assert!(crash(Some(ExitStatus::from_raw(31)), "").message.contains("SIGSYS"));
-        assert!(crash(Some(ExitStatus::from_raw(2)), "").message.contains("signal 2"));
+        assert!(crash(Some(ExitStatus::from_raw(31)), "", None).message.contains("SIGSYS"));
+        assert!(crash(Some(ExitStatus::from_raw(2)), "", None).message.contains("signal 2"));
+    }
+
+    #[test]
+    fn an_abort_after_a_refused_allocation_is_want_of_native_memory_and_no_other_end_is() {
+        let end = |raw, refused| crash(Some(ExitStatus::from_raw(raw)), "memory allocation failed", refused);
+        let fault = end(6, Some(4096));
+        assert_eq!(fault.code, FaultCode::NativeMemory);
+        assert!(fault.message.contains("native_memory_mib") && fault.message.contains("4096"), "{fault}");
+        assert_eq!(end(6, None).code, FaultCode::Crash);
+        assert_eq!(end(9, Some(4096)).code, FaultCode::Crash, "killed from outside");
+        assert_eq!(crash(None, "", Some(4096)).code, FaultCode::Crash);
     }
 
     #[test]
     fn tells_the_exit_status_and_the_last_words() {
-        let fault = crash(Some(ExitStatus::from_raw(101 << 8)), "panicked\nat x\n");
+        let fault = crash(Some(ExitStatus::from_raw(101 << 8)), "panicked\nat x\n", None);
         assert!(fault.message.ends_with("exit status 101; its last words: panicked at x"), "{fault}");
     }
 
@@ -89,5 +124,8 @@ mod tests {
         assert_eq!(fault.message.len(), MAX_TEXT);
         assert_eq!(fault.trap.as_ref().unwrap().len(), MAX_WORD);
         assert!(!fault.trap.unwrap().contains('\u{1b}'));
+        let missing = Missing { measure: Measure::Files, why: "x".repeat(5000) };
+        let ready = bounded_ready(Ready { unconfined: vec![missing; 5000], ..Ready::default() });
+        assert_eq!((ready.unconfined.len(), ready.unconfined[0].why.len()), (Measure::ALL.len(), MAX_WORD));
     }
 }

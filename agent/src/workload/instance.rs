@@ -11,7 +11,7 @@ use std::{
 
 use sanderling_protocol::{
     reported::{Excess, ModuleReport, ModuleState},
-    worker::Fault,
+    worker::{Fault, Missing},
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -45,10 +45,12 @@ pub(super) struct Tally {
     pub(super) excess: Excess,
     pub(super) denied: Vec<String>,
     pub(super) pid: Option<u32>,
+    pub(super) unconfined: Vec<Missing>,
     fault: Option<Fault>,
     state: ModuleState,
     since: i64,
     restarts: u64,
+    next_restart: Option<i64>,
 }
 
 /// One module of a generation.
@@ -94,6 +96,8 @@ impl Instance {
             excess: Excess::default(),
             denied: Vec::new(),
             pid: None,
+            unconfined: Vec::new(),
+            next_restart: None,
             fault: None,
             state: ModuleState::Starting,
             since: ports.clock.wall(),
@@ -182,6 +186,14 @@ impl Instance {
         self.asks.notify_one();
     }
 
+    /// It is being started anew, as it was asked; to stop may have been asked of it since.
+    fn restarting(&self) {
+        if self.asked.get() == Some(Ask::Restart) {
+            self.asked.set(None);
+        }
+        self.inlet.reopen();
+    }
+
     /// Whether it was asked to stop for good.
     pub(super) fn is_to_stop(&self) -> bool {
         self.asked.get() == Some(Ask::Stop)
@@ -243,6 +255,8 @@ impl Instance {
             metrics: self.metrics.of(&self.name),
             denied: tally.denied.clone(),
             pid: tally.pid,
+            next_restart: tally.next_restart,
+            unconfined: tally.unconfined.clone(),
             fault: tally.fault.clone(),
         }
     }
@@ -253,6 +267,13 @@ impl Instance {
         ModuleProgress { name: self.name.clone(), state: tally.state, frames: tally.frames, faults: tally.faults }
     }
 
+    /// The wall-clock second in which the monotonic clock will show `at`, by what both show now.
+    fn wall_at(&self, at: Duration) -> i64 {
+        let now = self.ports.clock.now();
+        let rest = i64::try_from(at.saturating_sub(now.mono).as_millis()).unwrap_or(i64::MAX);
+        now.wall_ms.saturating_add(rest).div_euclid(1000)
+    }
+
     fn show(&self, supervision: &Supervision) {
         let mut tally = self.tally.borrow_mut();
         if tally.state != supervision.state() {
@@ -260,6 +281,7 @@ impl Instance {
             tally.since = self.ports.clock.wall();
         }
         tally.restarts = supervision.restarts();
+        tally.next_restart = supervision.due().map(|due| self.wall_at(due));
     }
 }
 
@@ -311,8 +333,7 @@ async fn supervise(instance: &Rc<Instance>) {
             Effect::Rest => event_of(instance.asked().await),
         };
         if event == Event::Restart {
-            instance.asked.set(None);
-            instance.inlet.reopen();
+            instance.restarting();
         }
         match supervision.step(event, instance.now()) {
             Ok((next, wanted)) => (supervision, effect) = (next, wanted),

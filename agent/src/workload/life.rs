@@ -13,9 +13,10 @@ use sanderling_protocol::{
     worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker},
 };
 
+use crate::rate::Bucket;
+
 use super::{
     Happened, exit,
-    guard::Bucket,
     instance::{Ask, Instance},
     keeping::Keeping,
     metrics::Counting,
@@ -71,6 +72,7 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         Ok(loaded) => loaded,
         Err(end) => return end,
     };
+    instance.tally.borrow_mut().unconfined.clone_from(&ready.unconfined);
     instance.tell(Happened::Ready(ready));
     let keeping = Keeping::new(instance);
     keeping.restore(&worker);
@@ -104,7 +106,7 @@ async fn load(instance: &Rc<Instance>) -> Result<(Worker, Ready), End> {
     let mut worker = started.map_err(End::Fault)?;
     instance.tally.borrow_mut().pid = Some(worker.pid());
     tokio::select! {
-        ready = worker.ready(instance.options.load) => Ok((worker, ready.map_err(End::Fault)?)),
+        ready = worker.ready(&instance.options) => Ok((worker, ready.map_err(End::Fault)?)),
         ask = instance.asked() => {
             worker.stop(instance.options.stop).await;
             Err(End::Asked(ask))

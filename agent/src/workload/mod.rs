@@ -17,7 +17,6 @@
 //! Limits: the tasks run in a [`tokio::task::LocalSet`], on one thread.
 
 mod exit;
-mod guard;
 pub mod handover;
 pub mod inlet;
 mod instance;
@@ -30,6 +29,7 @@ mod spawn;
 mod spec;
 mod stats;
 pub mod supervise;
+pub mod trial;
 mod worker;
 
 pub mod fake;
@@ -45,7 +45,7 @@ use sanderling_protocol::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::{clock::Clock, frames::Pool};
+use crate::{clock::Clock, frames::Pool, settings::Confinement};
 use inlet::Inlet;
 use instance::{Ask, Instance};
 use metrics::Board;
@@ -160,6 +160,8 @@ pub struct Options {
     pub drain: Duration,
     /// A worker that is asked to stop and does not within this time is killed.
     pub stop: Duration,
+    /// What of its confinement a worker must have to run a module.
+    pub confinement: Confinement,
 }
 
 impl Options {
@@ -172,6 +174,7 @@ impl Options {
             slack: Duration::from_millis(100),
             drain: Duration::from_secs(5),
             stop: Duration::from_secs(2),
+            confinement: Confinement::default(),
         }
     }
 }
@@ -199,6 +202,12 @@ pub enum WorkloadError {
     Started {
         /// Its number.
         generation: u64,
+    },
+    /// It was stopped for good.
+    #[error("module {module:?} was stopped since it is no longer released; release it again, or deploy another")]
+    Stopped {
+        /// The module asked for.
+        module: String,
     },
     /// No such module runs.
     #[error("no module {module:?} in generation {generation}; see the reported modules for what runs")]
@@ -334,15 +343,16 @@ impl Workloads {
     /// Starts one module anew: its worker is stopped, its count of faults forgotten, quarantine lifted.
     ///
     /// # Errors
-    /// [`WorkloadError::Unknown`] where no such module runs.
+    /// [`WorkloadError::Unknown`] where no such module runs; [`WorkloadError::Stopped`] where it was stopped for good.
     pub fn restart(&self, generation: u64, module: &str) -> Result<(), WorkloadError> {
-        match self.instances(generation).iter().find(|instance| instance.name() == module) {
-            Some(instance) => {
-                instance.ask(Ask::Restart);
-                Ok(())
-            }
-            None => Err(WorkloadError::Unknown { generation, module: module.to_owned() }),
+        let instances = self.instances(generation);
+        let instance = instances.iter().find(|instance| instance.name() == module);
+        let instance = instance.ok_or_else(|| WorkloadError::Unknown { generation, module: module.to_owned() })?;
+        if instance.has_ended() || instance.is_to_stop() {
+            return Err(WorkloadError::Stopped { module: module.to_owned() });
         }
+        instance.ask(Ask::Restart);
+        Ok(())
     }
 
     /// The modules of a generation as they are reported, in the order of the deployment; empty where it does not run.

@@ -10,19 +10,33 @@
 
 #![allow(unsafe_code)]
 
-use std::{ffi::c_void, io, os::fd::OwnedFd, ptr::NonNull};
+use std::{ffi::c_void, io, os::fd::OwnedFd, ptr::NonNull, rc::Rc};
 
 use rustix::{
     fs::{MemfdFlags, SealFlags},
     mm::{MapFlags, ProtFlags},
 };
-use sanderling_protocol::worker::ring::{Producer, RingError};
+use sanderling_protocol::worker::ring::{Producer, Refused, RingError};
 
 /// The writing end of a ring, with the memory that it lies in.
 pub(super) struct FrameRing {
     // Before the mapping, so that it is dropped first.
     producer: Producer,
-    _map: Map,
+    map: Rc<Map>,
+}
+
+/// The last that a worker left in its ring, for when it has ended without a word.
+pub(super) struct LastSign {
+    // Before the mapping, so that it is dropped first.
+    refused: Refused,
+    _map: Rc<Map>,
+}
+
+impl LastSign {
+    /// The size of an allocation that was refused to the worker in its last call, in bytes. It says so itself.
+    pub(super) fn refused(&self) -> Option<u64> {
+        self.refused.last()
+    }
 }
 
 impl FrameRing {
@@ -31,7 +45,7 @@ impl FrameRing {
     /// # Errors
     /// What the kernel says; `InvalidInput` where `bytes` cannot hold a ring.
     pub(super) fn create(bytes: usize) -> io::Result<(Self, OwnedFd)> {
-        let file = rustix::fs::memfd_create("sanderling-frames", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let file = memory()?;
         rustix::fs::ftruncate(&file, u64::try_from(bytes).map_err(io::Error::other)?)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let map = Map::new(&file, bytes)?;
@@ -39,7 +53,13 @@ impl FrameRing {
         // the file is new, so there is no other producer.
         let producer = unsafe { Producer::attach(map.base.cast(), map.length) }
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok((Self { producer, _map: map }, file))
+        Ok((Self { producer, map: Rc::new(map) }, file))
+    }
+
+    /// What can be asked when the worker is gone, and this end with it.
+    pub(super) fn last_sign(&self) -> LastSign {
+        // SAFETY: the mapping is held beside it.
+        LastSign { refused: unsafe { self.producer.refused() }, _map: self.map.clone() }
     }
 
     /// Appends one record made of `parts`, and says whether the worker sleeps and must be woken.
@@ -51,6 +71,14 @@ impl FrameRing {
     pub(super) fn request_stop(&self) {
         self.producer.request_stop();
     }
+}
+
+/// An empty file in memory that can be sealed and, where the kernel knows that (since 6.3), not be executed: some demand it
+/// (`vm.memfd_noexec`).
+fn memory() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let create = |flags| rustix::fs::memfd_create("sanderling-frames", flags);
+    Ok(create(flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| create(flags))?)
 }
 
 struct Map {
@@ -105,6 +133,12 @@ mod tests {
         assert!(!consumer.stop_requested());
         ring.request_stop();
         assert!(consumer.stop_requested());
+        let sign = ring.last_sign();
+        drop(ring);
+        assert_eq!(sign.refused(), None);
+        // SAFETY: mapped as long as `theirs` is.
+        unsafe { consumer.refused() }.note(77);
+        assert_eq!(sign.refused(), Some(77), "it can be read when the ring's own end is gone");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Starts a process that inherits exactly what it is given, and ends with this one.
 //!
 //! Purpose: a worker gets its descriptors from number 3 on, in the order given, and nothing else: an empty environment, standard input
-//! and output on `/dev/null`, standard error on a pipe that is read here. It leads a process group of its own and is killed
-//! when the thread that started it ends.
+//! and output on `/dev/null`, standard error on a pipe that is read here. It leads a session and so a process group of its own, without a
+//! terminal, and is killed when the thread that started it ends.
 //!
 //! Invariants: no other descriptor of this process survives the exec; those that someone opened without close-on-exec
 //! are marked so before the fork. A [`Process`] that is dropped is killed and reaped.
@@ -48,10 +48,14 @@ pub(super) struct Process {
 ///
 /// # Errors
 /// What the kernel says, where the program cannot be executed included.
-pub(super) fn spawn(program: &Path, inherited: &[BorrowedFd<'_>]) -> io::Result<(Process, pipe::Receiver)> {
+pub(crate) fn spawn(
+    program: &Path,
+    arguments: &[&str],
+    inherited: &[BorrowedFd<'_>],
+) -> io::Result<(Process, pipe::Receiver)> {
     let (errors, errors_end) = io::pipe()?;
     let mut command = Command::new(program);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors_end).process_group(0);
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors_end);
     let beyond = FIRST + RawFd::try_from(inherited.len()).map_err(io::Error::other)?;
     // The fork's own pipe must not lie where the inherited descriptors will be.
     let _taken = occupy_below(beyond)?;
@@ -67,6 +71,7 @@ pub(super) fn spawn(program: &Path, inherited: &[BorrowedFd<'_>]) -> io::Result<
             if rustix::process::getppid() != Some(parent) {
                 return Err(rustix::io::Errno::SRCH.into());
             }
+            rustix::process::setsid()?;
             for (source, target) in sources.iter().zip(FIRST..) {
                 let mut target = ManuallyDrop::new(OwnedFd::from_raw_fd(target));
                 rustix::io::dup2(source, &mut target)?;
@@ -211,7 +216,7 @@ mod tests {
         let program = script(&folder, "exec ls /proc/self/fd >&3");
         let (ours, theirs) = pair();
         let file = File::open("/dev/zero").unwrap();
-        let (mut process, _errors) = spawn(&program, &[theirs.as_fd(), file.as_fd(), file.as_fd()]).unwrap();
+        let (mut process, _errors) = spawn(&program, &[], &[theirs.as_fd(), file.as_fd(), file.as_fd()]).unwrap();
         drop(theirs);
         let listed = read_all(ours).await;
         let mut numbers: Vec<u32> = listed.split_whitespace().map(|n| n.parse().unwrap()).collect();
@@ -234,7 +239,7 @@ mod tests {
             })
             .collect();
         let inherited: Vec<_> = std::iter::once(theirs.as_fd()).chain(files.iter().map(AsFd::as_fd)).collect();
-        let (mut process, _errors) = spawn(&program, &inherited).unwrap();
+        let (mut process, _errors) = spawn(&program, &[], &inherited).unwrap();
         drop(theirs);
         let said = read_all(ours).await;
         assert!(said.starts_with("one\ntwo\n/dev/null\n"), "{said}");
@@ -242,13 +247,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_environment_is_empty_and_its_group_its_own() {
+    async fn its_environment_is_empty_and_session_and_group_are_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let program = script(&folder, "tr '\\0' '\\n' </proc/$$/environ >&3; cut -d' ' -f5 /proc/$$/stat >&3");
+        // The group, the session, and the terminal.
+        let program = script(&folder, "tr '\\0' '\\n' </proc/$$/environ >&3; cut -d' ' -f5-7 /proc/$$/stat >&3");
         let (ours, theirs) = pair();
-        let (mut process, _errors) = spawn(&program, &[theirs.as_fd()]).unwrap();
+        let (mut process, _errors) = spawn(&program, &[], &[theirs.as_fd()]).unwrap();
         drop(theirs);
-        assert_eq!(read_all(ours).await.trim(), process.pid().to_string());
+        let pid = process.pid();
+        assert_eq!(read_all(ours).await.trim(), format!("{pid} {pid} 0"));
         process.exited().await.unwrap();
     }
 
@@ -256,7 +263,7 @@ mod tests {
     async fn a_killed_process_tells_its_signal() {
         let folder = tempfile::tempdir().unwrap();
         let program = script(&folder, "exec sleep 1000");
-        let (mut process, _errors) = spawn(&program, &[]).unwrap();
+        let (mut process, _errors) = spawn(&program, &[], &[]).unwrap();
         process.kill();
         assert_eq!(process.exited().await.unwrap().signal(), Some(9));
         process.kill();
@@ -267,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = script(&folder, "sleep 1000 & echo started >&3; wait");
         let (mut ours, theirs) = pair();
-        let (process, _errors) = spawn(&program, &[theirs.as_fd()]).unwrap();
+        let (process, _errors) = spawn(&program, &[], &[theirs.as_fd()]).unwrap();
         drop(theirs);
         let mut started = [0; 8];
         ours.read_exact(&mut started).unwrap();
@@ -278,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn says_what_keeps_a_program_from_starting() {
-        let error = spawn(Path::new("/does/not/exist"), &[]).err().unwrap();
+        let error = spawn(Path::new("/does/not/exist"), &[], &[]).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -82,6 +82,11 @@ impl Supervision {
         self.restarts
     }
 
+    /// When it will be started again, where it waits for that.
+    pub fn due(&self) -> Option<Duration> {
+        (self.state == ModuleState::Faulted).then_some(self.due)
+    }
+
     /// The next state, and what to do.
     ///
     /// # Errors
@@ -209,6 +214,7 @@ mod tests {
     fn does_not_start_before_the_pause_is_over() {
         let (faulted, effect) = running(5, 300).step(Event::Faulted, S).unwrap();
         let Effect::Wait(due) = effect else { unreachable!() };
+        assert_eq!(faulted.due(), Some(due));
         let (still, effect) = faulted.step(Event::Due, due - Duration::from_nanos(1)).unwrap();
         assert_eq!((still, effect), (faulted, Effect::Wait(due)));
     }

@@ -239,3 +239,57 @@ fn a_module_that_keeps_state_begins_when_the_one_before_has_ended() {
         bench.workloads.stop_all().await;
     });
 }
+
+#[test]
+fn what_is_to_stop_while_it_is_started_anew_stops() {
+    on_one_thread(async {
+        let mut bench = bench();
+        bench.workloads.start(1, vec![bench.spec.clone()]).unwrap();
+        while bench.next().await != Happened::Running {}
+        let pid = bench.workloads.pids();
+        bench.workloads.restart(1, "m").unwrap();
+        // Its task takes that up, and waits for the worker, which listens to nothing, to end.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.workloads.pids(), pid);
+        bench.workloads.stop(1).await;
+        assert!(bench.workloads.pids().is_empty());
+    });
+}
+
+#[test]
+fn a_module_that_is_started_anew_counts_it_and_one_that_is_stopped_or_unknown_is_not_started() {
+    on_one_thread(async {
+        let mut bench = bench();
+        bench.workloads.start(1, vec![bench.spec.clone()]).unwrap();
+        while bench.next().await != Happened::Running {}
+        bench.workloads.restart(1, "m").unwrap();
+        while bench.next().await != Happened::Running {}
+        let report = &bench.workloads.reports(1)[0];
+        assert_eq!((report.restarts, report.state, &report.fault), (1, ModuleState::Running, &None));
+        let unknown = WorkloadError::Unknown { generation: 1, module: "n".into() };
+        assert_eq!(bench.workloads.restart(1, "n"), Err(unknown));
+        bench.workloads.stop_modules(1, &["m".to_owned()]);
+        assert_eq!(bench.workloads.restart(1, "m"), Err(WorkloadError::Stopped { module: "m".into() }));
+        bench.workloads.stop_all().await;
+    });
+}
+
+#[test]
+fn a_worker_is_never_given_a_file_that_it_could_write() {
+    on_one_thread(async {
+        struct Writable(std::path::PathBuf);
+        impl Blobs for Writable {
+            fn open(&self, _digest: &Digest) -> io::Result<File> {
+                std::fs::OpenOptions::new().read(true).write(true).open(&self.0)
+            }
+        }
+        let bench = bench();
+        let ports =
+            Ports { blobs: Rc::new(Writable(bench.folder.path().join("wasm"))), ..bench.workloads.ports.clone() };
+        let (workloads, _events) = Workloads::new((*bench.workloads.options).clone(), ports);
+        let fault = workloads.dry_start(&bench.spec).await.unwrap_err();
+        assert!(fault.code == FaultCode::Init && fault.message.contains("open for writing"), "{fault}");
+    });
+}

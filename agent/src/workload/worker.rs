@@ -9,6 +9,7 @@
 
 use std::{
     cell::RefCell,
+    fs::File,
     io,
     os::{fd::AsFd, unix::net::UnixStream as StdStream},
     process::ExitStatus,
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use sanderling_guest::frame::HEADER;
 use sanderling_protocol::worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker, WireError, ring::RingError};
 use tokio::{
@@ -24,9 +26,9 @@ use tokio::{
 };
 
 use super::{
-    Blobs, ModuleSpec, Options, exit,
+    Blobs, Confinement, ModuleSpec, Options, exit,
     inlet::Feed,
-    shared::FrameRing,
+    shared::{FrameRing, LastSign},
     spawn::{self, Process},
 };
 
@@ -41,6 +43,7 @@ pub(super) struct Worker {
     line: Rc<Line>,
     inbox: Inbox,
     ring: Option<FrameRing>,
+    sign: LastSign,
     errors: Option<pipe::Receiver>,
     last_words: Vec<u8>,
 }
@@ -59,7 +62,7 @@ impl Staged {
     /// The fault that its start would end in.
     pub(super) async fn load(spec: &ModuleSpec, options: &Options, blobs: &dyn Blobs) -> Result<Self, Fault> {
         let mut worker = Worker::start(spec, options, blobs)?;
-        let ready = worker.ready(options.load).await?;
+        let ready = worker.ready(options).await?;
         Ok(Self { module: spec.module.name.clone(), worker, ready })
     }
 
@@ -91,7 +94,7 @@ impl Worker {
     pub(super) fn start(spec: &ModuleSpec, options: &Options, blobs: &dyn Blobs) -> Result<Self, Fault> {
         let failed = |what: String, error: io::Error| Fault::new(FaultCode::Init, format!("{what}: {error}"));
         let blob = |what: &str, blob: &sanderling_protocol::worker::Blob| {
-            let opened = blobs.open(&blob.sha256);
+            let opened = blobs.open(&blob.sha256).and_then(read_only);
             opened.map_err(|error| failed(format!("{what} ({}) cannot be read", blob.sha256.short()), error))
         };
         let mut files = vec![blob("the module", &spec.wasm)?];
@@ -104,13 +107,14 @@ impl Worker {
         let (ring, memory) = FrameRing::create(spec.ring_bytes).map_err(no_worker)?;
         let mut inherited = vec![theirs.as_fd(), memory.as_fd()];
         inherited.extend(files.iter().map(AsFd::as_fd));
-        let (process, errors) = spawn::spawn(&options.program, &inherited).map_err(no_worker)?;
+        let (process, errors) = spawn::spawn(&options.program, &[], &inherited).map_err(no_worker)?;
         let line = Line { stream: UnixStream::from_std(ours).map_err(no_worker)?, unsent: RefCell::default() };
         line.say(&ToWorker::Start(Box::new(spec.start())));
         Ok(Self {
             process,
             line: Rc::new(line),
             inbox: Inbox::default(),
+            sign: ring.last_sign(),
             ring: Some(ring),
             errors: Some(errors),
             last_words: Vec::new(),
@@ -125,10 +129,13 @@ impl Worker {
     /// Waits until the guest is loaded.
     ///
     /// # Errors
-    /// The worker's own fault; `init` where it takes longer than `limit`; `crash` where it ends or says something else.
-    pub(super) async fn ready(&mut self, limit: Duration) -> Result<Ready, Fault> {
+    /// The worker's own fault; `init` where it takes longer than it may, or is not confined as it must be; `crash` where it ends or says
+    /// something else.
+    pub(super) async fn ready(&mut self, options: &Options) -> Result<Ready, Fault> {
+        let limit = options.load;
         match timeout(limit, self.first_words()).await {
-            Ok(Some(result)) => result,
+            Ok(Some(Ok(ready))) => self.confined(exit::bounded_ready(ready), options.confinement),
+            Ok(Some(Err(fault))) => Err(fault),
             Ok(None) => Err(self.crashed().await),
             Err(_) => Err(self.killed(Fault::new(
                 FaultCode::Init,
@@ -139,6 +146,23 @@ impl Worker {
                 ),
             ))),
         }
+    }
+
+    /// Ends it where it lacks what it must have.
+    fn confined(&mut self, ready: Ready, demanded: Confinement) -> Result<Ready, Fault> {
+        let lacking = ready.unconfined.iter().filter(|missing| !demanded.permits(missing.measure));
+        let lacking: Vec<String> = lacking.map(ToString::to_string).collect();
+        if lacking.is_empty() {
+            return Ok(ready);
+        }
+        let lacking = lacking.join(", ");
+        Err(self.killed(Fault::new(
+            FaultCode::Init,
+            format!(
+                "this device does not give the worker its confinement: {lacking}; see `sanderling-agent doctor`, or let modules that are \
+                 trusted run with less by `[workloads] confinement`"
+            ),
+        )))
     }
 
     /// What it says first; `None` where it ends before.
@@ -261,7 +285,7 @@ impl Worker {
                 break;
             }
         }
-        exit::crash(status, &String::from_utf8_lossy(&self.last_words))
+        exit::crash(status, &String::from_utf8_lossy(&self.last_words), self.sign.refused())
     }
 
     /// Kills it for `fault`.
@@ -289,6 +313,12 @@ impl Worker {
             ),
         ))
     }
+}
+
+/// A worker must not be able to change what is in the store.
+fn read_only(file: File) -> io::Result<File> {
+    let mode = rustix::fs::fcntl_getfl(&file)?.intersection(OFlags::RWMODE);
+    if mode == OFlags::RDONLY { Ok(file) } else { Err(io::Error::other("it is open for writing")) }
 }
 
 /// Reads standard error; `false` at its end. Only its last bytes are kept.

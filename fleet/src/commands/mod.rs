@@ -58,6 +58,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
                 connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-watch").await?;
             watch::watch(connection, &scene.topics, &options, arguments.json).await?;
         }
+        Command::Restart { device, module, broker } => online::restart(&scene, &broker, &device, module).await?,
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
     }
     Ok(Ended::Well)

@@ -1,10 +1,14 @@
 //! Commands that speak with the broker: publishing, refreshing, collecting.
 
 use anyhow::{Context, Result};
+use sanderling_protocol::{
+    command::{RestartRequest, Restarted},
+    topics::DeviceId,
+};
 
 use super::{Ended, Scene, keys::signed_words};
 use crate::{
-    clock,
+    ask, clock,
     connection::{self, Connection},
     gc::{self, Collected, GcOptions},
     provision::{self, BrokerAddress},
@@ -57,6 +61,21 @@ pub(super) async fn refresh(scene: &Scene, options: RefreshOptions, broker: Opti
     scene.say.result(&words, &serde_json::json!({ "signed": signed, "published": published, "expiring": expiring }))?;
     expiring.iter().for_each(|role| eprintln!("sanderling: {role}"));
     Ok(if expiring.is_empty() { Ended::Well } else { Ended::WantsAttention })
+}
+
+/// Has a device start a module anew.
+pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &DeviceId, module: String) -> Result<()> {
+    let connection = connect(scene, broker, "sanderling-restart").await?;
+    let request = serde_json::to_vec(&RestartRequest { module })?;
+    let body = ask::ask(connection, &scene.topics, device, "restart", request).await?.context("the answer is empty")?;
+    let Restarted { module, was, restarts } =
+        serde_json::from_value(body).context("the answer is of another version")?;
+    let was = serde_json::to_value(was)?;
+    scene.say.line(
+        format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default()),
+        || serde_json::json!({ "device": device, "module": module, "was": was, "restarts": restarts }),
+    );
+    Ok(())
 }
 
 /// Removes what nothing refers to from the broker.

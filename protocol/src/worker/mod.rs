@@ -27,6 +27,7 @@
 //! when the ring is empty, when 16 KiB are waiting, or when the oldest message is 5 ms old. So hand-offs are batched under load and
 //! immediate when idle.
 
+mod confinement;
 mod metric;
 pub mod ring;
 mod state;
@@ -38,6 +39,7 @@ use crate::{
     deployment::{Decode, Execution, Grant, Limits},
     digest::Digest,
 };
+pub use confinement::{Measure, Missing, UnknownMeasure};
 pub use metric::{MAX_METRIC_NAME, MAX_METRICS, Metric, MetricKind, check_metric};
 pub use state::{
     MAX_STATE, MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE, State, StateChanges, StateError, StateKey, StateSize,
@@ -119,8 +121,8 @@ pub struct Ready {
     pub models_us: u64,
     /// Linear memory after instantiation, in bytes.
     pub memory_bytes: u64,
-    /// Measures of confinement that this kernel does not give, by name; empty when all are in force.
-    pub unconfined: Vec<String>,
+    /// Measures of confinement that are not in force; empty when all are.
+    pub unconfined: Vec<Missing>,
 }
 
 /// One frame was handled.

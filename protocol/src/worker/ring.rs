@@ -8,6 +8,7 @@
 //! | 64 | `tail`: bytes ever released (u64) | consumer |
 //! | 128 | `sleeping`: 1 while the consumer waits to be woken (u32) | both |
 //! | 192 | `stop`: 1 when the consumer should leave (u32) | producer |
+//! | 256 | `refused`: the size of the last allocation that was refused, 0 where none was (u64) | consumer |
 //! | 4096 | data | producer |
 //!
 //! A record is a 32-byte prefix, whose first u32 is the length, then the content; records start on 64-byte
@@ -29,6 +30,7 @@ const HEAD: usize = 0;
 const TAIL: usize = 64;
 const SLEEPING: usize = 128;
 const STOP: usize = 192;
+const REFUSED: usize = 256;
 const DATA: usize = 4096;
 const ALIGN: usize = 64;
 const PREFIX: usize = 32;
@@ -177,6 +179,14 @@ impl Producer {
         self.region.counter32(STOP).store(1, Ordering::Release);
     }
 
+    /// What the consumer tells of allocations that were refused; it may be hostile, so that this is a hint for people and no more.
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as what is given lives.
+    pub unsafe fn refused(&self) -> Refused {
+        Refused(NonNull::from(self.region.counter64(REFUSED)))
+    }
+
     fn write_prefix(&self, offset: usize, length: u32) {
         // SAFETY: offsets are multiples of 64 below the capacity, so 4 aligned bytes are there.
         unsafe { self.region.data(offset).cast::<u32>().write(length.to_le()) }
@@ -251,6 +261,14 @@ impl Consumer {
         self.region.counter32(STOP).load(Ordering::Acquire) == 1
     }
 
+    /// Where an allocator tells of what it refused, even when the process ends by that.
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as what is given lives.
+    pub unsafe fn refused(&self) -> Refused {
+        Refused(NonNull::from(self.region.counter64(REFUSED)))
+    }
+
     /// The same question, to be asked while a record is being read.
     ///
     /// # Safety
@@ -271,6 +289,36 @@ impl StopFlag {
     pub fn is_set(&self) -> bool {
         // SAFETY: as above.
         unsafe { self.0.as_ref() }.load(Ordering::Acquire) == 1
+    }
+}
+
+/// The size of the last allocation that was refused; see [`Consumer::refused`].
+pub struct Refused(NonNull<AtomicU64>);
+
+// SAFETY: it points to an atomic in memory that stays mapped, as the caller who made it promised.
+unsafe impl Send for Refused {}
+// SAFETY: as above.
+unsafe impl Sync for Refused {}
+
+impl Refused {
+    /// An allocation of so many bytes was refused.
+    pub fn note(&self, bytes: u64) {
+        self.counter().store(bytes, Ordering::Release);
+    }
+
+    /// What was refused before counts no longer.
+    pub fn forget(&self) {
+        self.counter().store(0, Ordering::Relaxed);
+    }
+
+    /// The size of the last that was refused, in bytes; `None` where none was.
+    pub fn last(&self) -> Option<u64> {
+        Some(self.counter().load(Ordering::Acquire)).filter(|bytes| *bytes > 0)
+    }
+
+    fn counter(&self) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { self.0.as_ref() }
     }
 }
 
@@ -390,6 +438,19 @@ mod tests {
         producer.request_stop();
         assert!(flag.is_set());
         assert_eq!(record, b"frame");
+    }
+
+    #[test]
+    fn tells_the_producer_of_a_refused_allocation() {
+        let mut memory = Memory::new(2);
+        let (producer, consumer) = memory.ends();
+        // SAFETY: the pages outlive both.
+        let (seen, told) = unsafe { (producer.refused(), consumer.refused()) };
+        assert_eq!(seen.last(), None);
+        told.note(4096);
+        assert_eq!(seen.last(), Some(4096));
+        told.forget();
+        assert_eq!(seen.last(), None);
     }
 
     #[test]

@@ -373,7 +373,7 @@ impl Inbox {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::worker::{FaultCode, MAX_STATE_KEY, MAX_STATE_VALUE};
+    use crate::worker::{FaultCode, MAX_STATE_KEY, MAX_STATE_VALUE, Measure, Missing};
 
     fn through(bytes: &[u8], step: usize) -> Vec<(u8, Vec<u8>)> {
         let mut inbox = Inbox::default();
@@ -394,7 +394,7 @@ mod tests {
                 module_us: 1,
                 models_us: 2,
                 memory_bytes: 3,
-                unconfined: vec!["landlock".into()],
+                unconfined: vec![Missing { measure: Measure::Files, why: "no landlock".into() }],
             }),
             FromWorker::Running,
             FromWorker::Emit { seq: 9, channel: "defects", payload: b"{}" },

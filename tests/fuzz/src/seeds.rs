@@ -3,7 +3,7 @@
 use sanderling_protocol::{
     blob::{cut, encode_chunk},
     digest::Digest,
-    worker::{Fault, FaultCode, FrameDone, FromWorker, Metric, Ready, ToWorker},
+    worker::{Fault, FaultCode, FrameDone, FromWorker, Measure, Metric, Missing, Ready, ToWorker},
 };
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "index" => indexes(),
         "chunk" => chunks(),
         "reported" => reports(),
-        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}"].map(<[u8]>::to_vec).to_vec(),
+        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}", b"restart\n{\"module\":\"m\"}"].map(<[u8]>::to_vec).to_vec(),
         "topic" => topics(),
         "worker" => streams(),
         "ring" => vec![noise(9 * 200), steps(&[0, 2, 0, 0, 2, 0, 3, 0])],
@@ -149,8 +149,9 @@ fn topics() -> Vec<Vec<u8>> {
 
 fn streams() -> Vec<Vec<u8>> {
     let mut up = vec![7];
+    let missing = Missing { measure: Measure::Files, why: "no landlock".into() };
     for message in [
-        FromWorker::Ready(Ready { module_us: 1, models_us: 2, memory_bytes: 3, unconfined: vec!["landlock".into()] }),
+        FromWorker::Ready(Ready { module_us: 1, models_us: 2, memory_bytes: 3, unconfined: vec![missing] }),
         FromWorker::Running,
         FromWorker::Emit { seq: 9, channel: "defects", payload: b"{}" },
         FromWorker::Log { level: 2, text: "hello" },

@@ -10,11 +10,14 @@ use std::{
     sync::Arc,
 };
 
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::{
+    fs::fstat,
+    rand::{GetRandomFlags, getrandom},
+};
 use sanderling_protocol::{
     deployment::Grant,
     worker::{
-        Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, RING_FD, Ready, SOCKET_FD, Start, State, ToWorker,
+        Blob, FIRST_BLOB_FD, Fault, FrameDone, FromWorker, Missing, RING_FD, Ready, SOCKET_FD, Start, State, ToWorker,
         WireError, ring::RingError,
     },
 };
@@ -22,6 +25,7 @@ use sanderling_runtime::{Clock, Guest, LoadSpec, NamedModel, Outcome, Ports, Ran
 use thiserror::Error;
 
 use crate::{
+    allocator,
     clock::SystemClock,
     confine::{self, ConfineError},
     control::Control,
@@ -90,6 +94,9 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     };
     let blobs = take_blobs(&start)?;
     let ring = Ring::map(&ring_fd)?;
+    allocator::keep_to_one_heap();
+    allocator::note_in(ring.refused());
+    let inherited = confine::unchangeable(&ring_fd, &blobs);
     drop(ring_fd);
     // It touches much of tract's code, which would count as this worker's memory where it has no model.
     if !start.models.is_empty() || start.grants.contains(&Grant::InferLoad) {
@@ -97,7 +104,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     }
     // The first look finds out how the kernel shows its clock, which is forbidden later.
     SystemClock.mono_ns();
-    let unconfined = confine::confine(&start, ring.length())?;
+    let unconfined = confine::confine(&start, ring.length(), inherited)?;
     let out = Outbound::new(socket);
     match load(start, blobs, &ring, &out)? {
         Ok(guest) => {
@@ -110,27 +117,27 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     }
 }
 
-fn ready(guest: &Guest, unconfined: Vec<String>) -> Ready {
+fn ready(guest: &Guest, unconfined: Vec<Missing>) -> Ready {
     let loaded = guest.loaded();
     Ready { module_us: loaded.module_us, models_us: loaded.models_us, memory_bytes: loaded.memory_bytes, unconfined }
 }
 
+/// Takes the blobs over and looks whether they are as long as they should be, which a confined process could not.
 fn take_blobs(start: &Start) -> Result<Vec<OwnedFd>, ServeError> {
-    let last = FIRST_BLOB_FD.saturating_add(RawFd::try_from(start.models.len()).unwrap_or(RawFd::MAX));
-    Ok((FIRST_BLOB_FD..=last).map(shared::inherited).collect::<Result<_, _>>()?)
+    let lengths = std::iter::once(&start.module).chain(start.models.iter().map(|model| &model.blob));
+    let take = |(number, blob): (RawFd, &Blob)| {
+        let fd = shared::inherited(number)?;
+        let found = fstat(&fd).map_err(io::Error::from)?.st_size.unsigned_abs();
+        if found == blob.length { Ok(fd) } else { Err(ServeError::Blob { expected: blob.length, found }) }
+    };
+    (FIRST_BLOB_FD..).zip(lengths).map(take).collect()
 }
 
 /// Reads a blob whose digest the supervisor has checked; an open descriptor can be read whatever the confinement.
 fn read(fd: OwnedFd, blob: &Blob) -> Result<Vec<u8>, ServeError> {
-    let mut file = File::from(fd);
-    let found = file.metadata()?.len();
-    let wrong = ServeError::Blob { expected: blob.length, found };
-    let length = usize::try_from(blob.length).map_err(|_| ServeError::Blob { expected: blob.length, found })?;
-    if found != blob.length {
-        return Err(wrong);
-    }
-    let mut bytes = vec![0; length];
-    file.read_exact(&mut bytes)?;
+    let too_long = |_| ServeError::Blob { expected: blob.length, found: usize::MAX as u64 };
+    let mut bytes = vec![0; usize::try_from(blob.length).map_err(too_long)?];
+    File::from(fd).read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -193,7 +200,7 @@ fn name(message: &ToWorker) -> &'static str {
 }
 
 fn end_with(out: &Outbound, fault: Fault) -> Result<End, ServeError> {
-    out.say(&FromWorker::Fault(fault));
+    out.say(&FromWorker::Fault(allocator::explain(fault)));
     out.flush()?;
     Ok(End::Fault)
 }
@@ -222,6 +229,7 @@ impl Worker {
             }
         }
         self.guest.restore(state, Box::new(self.out.clone()));
+        allocator::forget();
         if let Err(fault) = self.guest.start() {
             return self.over(fault);
         }

@@ -17,10 +17,12 @@ use rustix::{
 use sanderling_guest::frame::{FrameHeader, HEADER};
 use sanderling_protocol::worker::{
     Fault,
-    ring::{Consumer, RingError, StopFlag},
+    ring::{Consumer, Refused, RingError, StopFlag},
 };
 use sanderling_runtime::{FrameBytes, Guest, Outcome};
 use thiserror::Error;
+
+use crate::allocator;
 
 /// Why inherited memory or a descriptor cannot be used.
 #[derive(Debug, Error)]
@@ -98,6 +100,12 @@ impl Ring {
         unsafe { self.consumer.stop_flag() }
     }
 
+    /// Where the allocator tells of what it refused.
+    pub(crate) fn refused(&self) -> Refused {
+        // SAFETY: the memory is mapped until the process ends.
+        unsafe { self.consumer.refused() }
+    }
+
     /// As [`Consumer::announce_sleep`].
     pub(crate) fn announce_sleep(&self) -> bool {
         self.consumer.announce_sleep()
@@ -109,6 +117,7 @@ impl Ring {
         // SAFETY: the memory is mapped until the process ends, and the supervisor does not write to the record before it is
         // released below; by then `Guest::frame` has let go of it, as it promises, and it keeps no copy of the slice.
         let record: &'static [u8] = unsafe { &*std::ptr::from_ref(record) };
+        allocator::forget();
         let handed = hand(record, guest);
         self.consumer.release();
         Ok(Some(handed))

@@ -1,13 +1,13 @@
-//! Bounds on the rate at which a worker may say things.
+//! Bounds on the rate at which others may ask for work: workers that say things, and whoever sends commands.
 //!
-//! The worker limits its guest; this limits the worker, which may have been taken over. It is generous, so that it never
-//! bites where the worker does its duty, even when the supervisor was held up and reads the work of seconds at once.
+//! Generous, so that nobody is held up who does as agreed: bursts of ten seconds' worth pass, since this process may have been held up itself and
+//! reads the work of seconds at once.
 
 use std::time::Duration;
 
 /// Lets through a number of things a second, and a burst of ten seconds' worth.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     per_s: u64,
     // In billionths of a thing, so that nothing is lost to rounding.
     level: u64,
@@ -20,13 +20,13 @@ const BURST_S: u64 = 10;
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn new(per_s: u32, now: Duration) -> Self {
+    pub(crate) fn new(per_s: u32, now: Duration) -> Self {
         let per_s = u64::from(per_s.max(1));
         Self { per_s, level: per_s * BURST_S * ONE, at: now, refused: 0 }
     }
 
     /// Whether one more may pass.
-    pub(super) fn take(&mut self, now: Duration) -> bool {
+    pub(crate) fn take(&mut self, now: Duration) -> bool {
         let passed = u64::try_from(now.saturating_sub(self.at).as_nanos()).unwrap_or(u64::MAX);
         self.at = self.at.max(now);
         self.level = self.level.saturating_add(passed.saturating_mul(self.per_s)).min(self.per_s * BURST_S * ONE);
@@ -39,7 +39,7 @@ impl Bucket {
     }
 
     /// How many did not pass since the last time this was asked.
-    pub(super) fn refused(&mut self) -> u64 {
+    pub(crate) fn refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
 }
