@@ -28,6 +28,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}", b"restart\n{\"module\":\"m\"}"].map(<[u8]>::to_vec).to_vec(),
         "topic" => topics(),
         "worker" => streams(),
+        "guest" => (0..40).map(|seed| dice(seed, 12_000)).collect(),
         "ring" => vec![noise(9 * 200), steps(&[0, 2, 0, 0, 2, 0, 3, 0])],
         _ => Vec::new(),
     }

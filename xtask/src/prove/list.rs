@@ -168,7 +168,7 @@ pub(super) const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "decoders",
-        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read; the frame ring under a hostile consumer (cases: for each of eleven)",
+        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read; the frame ring under a hostile consumer; guests made by wasm-smith that call every host function (cases: for each of twelve)",
         package: "sanderling-fuzz",
         program: &["--test", "smoke"],
         test: "the_targets_hold_for_seeds_and_mutations",

@@ -2,12 +2,14 @@
 
 mod blob;
 mod documents;
+mod guest;
 mod messages;
 mod metadata;
 mod ring;
 
 pub use blob::{chunk, index};
 pub use documents::{deployment, release, reported};
+pub use guest::guest;
 pub use messages::{command, topic, worker};
 pub use metadata::{content, metadata};
 pub use ring::ring;
@@ -28,6 +30,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("topic", topic),
     ("worker", worker),
     ("ring", ring),
+    ("guest", guest),
 ];
 
 /// What the fuzz programs do without libFuzzer: runs the target on each file that is named on the command line.
