@@ -48,7 +48,7 @@ pub(super) struct Process {
 ///
 /// # Errors
 /// What the kernel says, where the program cannot be executed included.
-pub(crate) fn spawn(
+pub(super) fn spawn(
     program: &Path,
     arguments: &[&str],
     inherited: &[BorrowedFd<'_>],

@@ -5,8 +5,8 @@
 //! which its supervisor reports as a crash that names the cause.
 //!
 //! The list was read off workers that load, run, infer, fault, abort and want for memory (`strace -ff`, on ARM under `qemu-user`), and each entry
-//! says what calls it; those of them that some machine or C library alone makes are named. There is one thread, so that nothing waits for another
-//! (`futex`), and nothing is opened, so that there is nothing to seek, to poll or to look at. The crate `seccompiler` does not know 32-bit ARM.
+//! says what calls it; those of them that some machine or C library alone makes are named. There is one thread,
+//! and nothing is opened, so that there is nothing to wait for, to seek, to poll or to look at. The crate `seccompiler` does not know 32-bit ARM.
 
 #![allow(unsafe_code)]
 
@@ -39,6 +39,8 @@ const CALLS: &[c_long] = &[
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
+    // What the C library does once wakes those who waited for it, whether somebody did or not; unwinding a panic begins so.
+    libc::SYS_futex,
     // The clock, on machines where it is not read without a call; a guest that sleeps, and its sleep after it was stopped by a signal; chance.
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
