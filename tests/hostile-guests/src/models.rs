@@ -178,7 +178,7 @@ fn absurd() -> Vec<Guest> {
         guest(
             "weights-beyond-numbers",
             "Its model has weights of a shape whose product is no number any more.",
-            INIT,
+            TOO_LARGE,
             adds(filled("w", FLOAT, &[huge, huge, huge], &[0; 4])),
         ),
         guest(
@@ -293,7 +293,7 @@ fn greedy() -> Vec<Guest> {
         guest(
             "expand-beyond-numbers",
             "Its model makes more of one number than numbers can say.",
-            SURVIVES,
+            TOO_LARGE,
             made(
                 &[node("ReduceMax", &["x"], &["a"]), node("Expand", &["a", "w"], &["y"])],
                 &[numbers("w", &[1 << 62, 1 << 62])],
@@ -314,13 +314,13 @@ fn greedy() -> Vec<Guest> {
         guest(
             "constant-of-gigabytes",
             "Its model has a constant of four gigabytes, in a few bytes.",
-            INIT,
+            TOO_LARGE,
             constant(&[1 << 15, 1 << 15]),
         ),
         guest(
             "range-of-trillions",
             "Its model counts to a trillion.",
-            INIT,
+            TOO_LARGE,
             made(
                 &[
                     node("Range", &["a", "b", "c"], &["r"]),

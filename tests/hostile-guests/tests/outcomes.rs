@@ -29,8 +29,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// What only a process of its own holds: native code that does not end, and an allocation of gigabytes.
-const CONFINED_ONLY: [&str; 2] = ["model-without-end", "constant-of-gigabytes"];
+/// What only a process of its own holds: native code that does not end, and an allocation that is refused.
+const CONFINED_ONLY: [&str; 2] = ["model-without-end", "range-of-trillions"];
 /// Frames that each guest is given.
 const FRAMES: u64 = 4;
 

@@ -66,7 +66,7 @@ fn every_guest_is_stopped_and_its_neighbour_loses_no_frame() {
 fn check(guest: &Guest, ended: &Ended, program: u64) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut say = |what: String| wrong.push(format!("{}: {what}", guest.name));
-    if ended.outcome != seen_from_outside(guest) {
+    if !agrees(guest, &ended.outcome) {
         say(format!("{}, not {} ({:?})", ended.outcome, guest.end, ended.fault));
     }
     if ended.late.is_some_and(|late| late > LATE) {
@@ -86,6 +86,14 @@ fn check(guest: &Guest, ended: &Ended, program: u64) -> Vec<String> {
     wrong
 }
 
+/// Whether a guest ended as it must. On a busy machine the agent may be the first to see that a deadline is over, and does not know where the
+/// guest was.
+fn agrees(guest: &Guest, outcome: &Outcome) -> bool {
+    let late = |outcome: &Outcome| matches!(outcome, Outcome::Stopped { code: FaultCode::Deadline, .. });
+    let expected = seen_from_outside(guest);
+    *outcome == expected || (late(outcome) && late(&expected))
+}
+
 /// A guest that faults while it is stopped has stopped.
 fn seen_from_outside(guest: &Guest) -> Outcome {
     match &guest.end {
@@ -95,13 +103,11 @@ fn seen_from_outside(guest: &Guest) -> Outcome {
 }
 
 fn row(guest: &Guest, ended: &Ended) -> String {
-    let outcome = if ended.outcome == seen_from_outside(guest) { &guest.end } else { &ended.outcome };
-    let by = if guest.end == Outcome::Survived {
-        "–"
-    } else if ended.fault.is_some() {
-        ended.by()
-    } else {
-        "worker"
+    let outcome = if agrees(guest, &ended.outcome) { &guest.end } else { &ended.outcome };
+    let by = match outcome {
+        Outcome::Survived => "–",
+        Outcome::Stopped { place, .. } if place == "frame" => "agent",
+        Outcome::Stopped { .. } => "worker",
     };
     let (code, place) = match outcome {
         Outcome::Survived => ("survives".to_owned(), "–"),

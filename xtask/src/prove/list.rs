@@ -164,7 +164,7 @@ pub(super) const PROOFS: &[Proof] = &[
         package: "sanderling-hostile-guests",
         program: &["--test", "workers"],
         test: "every_guest_is_stopped_and_its_neighbour_loses_no_frame",
-        cases: 222,
+        cases: 228,
     },
     Proof {
         name: "decoders",

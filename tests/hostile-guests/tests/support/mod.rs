@@ -67,17 +67,6 @@ pub(crate) struct Ended {
     pub(crate) record: Vec<u8>,
 }
 
-impl Ended {
-    /// Who ended it.
-    pub(crate) fn by(&self) -> &'static str {
-        match &self.fault {
-            None => "–",
-            Some(fault) if fault.message.contains("killed") || fault.code == FaultCode::Crash => "agent",
-            Some(_) => "worker",
-        }
-    }
-}
-
 #[derive(Default)]
 struct Heard {
     records: u64,
