@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rumqttc::{Event, Incoming, PubAckReason, PublishOptions, PublishProperties, QoS, SubscribeReasonCode};
+use rumqttc::{Event, Incoming, PubAckReason, Publish, PublishOptions, PublishProperties, QoS, SubscribeReasonCode};
 use sanderling_protocol::{
     command::Answer,
     topics::{DeviceId, Topics},
@@ -16,19 +16,19 @@ use crate::connection::Connection;
 /// A device that is connected answers within this time.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Sends a command, and gives the body of its answer.
+/// Sends a command, and gives the body of its answer; what comes on other topics meanwhile is given to `aside`.
 pub(crate) async fn ask(
-    mut connection: Connection,
+    connection: &mut Connection,
     topics: &Topics,
     device: &DeviceId,
     command: &str,
     request: Vec<u8>,
+    aside: impl FnMut(&Publish),
 ) -> Result<Option<serde_json::Value>> {
-    let answered = exchange(&mut connection, topics, device, command, request);
+    let answered = exchange(connection, topics, device, command, request, aside);
     let answer = tokio::time::timeout(ANSWER, answered)
         .await
         .with_context(|| format!("{device} did not answer within {} s", ANSWER.as_secs()))??;
-    connection.client.disconnect().await.ok();
     if answer.ok {
         return Ok(answer.body);
     }
@@ -41,6 +41,7 @@ async fn exchange(
     device: &DeviceId,
     command: &str,
     request: Vec<u8>,
+    mut aside: impl FnMut(&Publish),
 ) -> Result<Answer> {
     // Several operators may ask at once: each has a topic of its own.
     let own = format!("{}-{}", std::process::id(), crate::clock::unix_seconds());
@@ -72,6 +73,7 @@ async fn exchange(
                 return serde_json::from_slice(&message.payload)
                     .with_context(|| format!("{device} gave no answer that is one"));
             }
+            Event::Incoming(Incoming::Publish(message)) => aside(&message),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     gc::GcOptions,
     keys::{KeySource, Kind, SigningRole},
     local::{self, RunOptions},
+    logs::LogsOptions,
     provision::{BrokerAddress, DeviceOptions},
     repo::{Expiry, ModuleOptions, RefreshOptions, RolloutOptions, Threshold},
     watch::WatchOptions,
@@ -73,6 +74,19 @@ Exit status: 0 the device started it; 1 the device is not connected, did not ans
         device: DeviceId,
         /// The module's name in its deployment.
         module: String,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Show what the modules of a device log, as it comes, for a while.
+    #[command(
+        after_help = "The device sends at most 20 lines a second, once each; what comes beyond is counted and told with the next line. One lease runs at a \
+        time: who asks later takes it over."
+    )]
+    Logs {
+        /// The device.
+        device: DeviceId,
+        #[command(flatten)]
+        options: LogsOptions,
         #[command(flatten)]
         broker: BrokerAddress,
     },

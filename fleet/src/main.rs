@@ -14,6 +14,7 @@ mod gc;
 mod home;
 mod keys;
 mod local;
+mod logs;
 mod progress;
 mod provision;
 mod publish;

@@ -9,6 +9,7 @@
 //! | `report` | – | the reported state, which is published too |
 //! | `refresh` | – | – |
 //! | `restart` | [`RestartRequest`] | [`Restarted`] |
+//! | `logs` | [`LogsRequest`] | [`Logging`]; then a [`LogLine`] for each line on `device/{id}/log`, at QoS 0 |
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -18,11 +19,14 @@ use crate::reported::ModuleState;
 /// A request is at most this long, in bytes.
 pub const MAX_REQUEST: usize = 4096;
 
+/// A lease for log lines is at most this long, in seconds.
+pub const MAX_LEASE_S: u32 = 3600;
+
 /// Why a command is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CommandError {
     /// There is no command of that name.
-    #[error("unknown command {0:?}; known are ping, report, refresh and restart")]
+    #[error("unknown command {0:?}; known are ping, report, refresh, restart and logs")]
     Unknown(String),
     /// The request is not what the command takes.
     #[error("the request is not what {command} takes ({problem}); an example: {example}")]
@@ -50,6 +54,98 @@ pub enum Command {
     Refresh,
     /// Start a module anew: its worker is stopped, its count of faults forgotten, quarantine lifted.
     Restart(RestartRequest),
+    /// Send what modules log, for a while.
+    Logs(LogsRequest),
+}
+
+/// The request of `logs`. An empty one is `{}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsRequest {
+    /// For so long, at most [`MAX_LEASE_S`]; 0 ends the lease that runs.
+    pub lease_s: u32,
+    /// Lines of this level and of more urgent ones.
+    pub level: LogLevel,
+    /// Lines of this module alone.
+    pub module: Option<String>,
+}
+
+impl Default for LogsRequest {
+    fn default() -> Self {
+        Self { lease_s: 60, level: LogLevel::Info, module: None }
+    }
+}
+
+/// The body of the answer to `logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// How long lines are sent.
+    pub lease_s: u32,
+    /// Lines a second that are sent at most.
+    pub lines_per_s: u32,
+}
+
+/// How urgent a line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs somebody.
+    Error,
+    /// What may.
+    Warn,
+    /// What happens.
+    #[default]
+    Info,
+    /// Every step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As guests give it to the host function `log`.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Error => 0,
+            Self::Warn => 1,
+            Self::Info => 2,
+            Self::Debug => 3,
+            Self::Trace => 4,
+        }
+    }
+}
+
+impl From<u8> for LogLevel {
+    fn from(number: u8) -> Self {
+        match number {
+            0 => Self::Error,
+            1 => Self::Warn,
+            2 => Self::Info,
+            3 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+}
+
+/// `device/{id}/log`: a line that a module logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When, Unix milliseconds by the device's clock.
+    pub at_ms: i64,
+    /// Which module.
+    pub module: String,
+    /// How urgent.
+    pub level: LogLevel,
+    /// What it says, at most [`crate::worker::MAX_LOG_LINE`] bytes.
+    pub text: String,
+    /// Lines before this one that were not sent, since there were too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The request of `restart`.
@@ -85,6 +181,7 @@ impl Command {
             "report" => Ok(Self::Report),
             "refresh" => Ok(Self::Refresh),
             "restart" => request("restart", r#"{"module":"scratch"}"#, payload).map(Self::Restart),
+            "logs" => request("logs", r#"{"lease_s":60,"level":"info","module":"scratch"}"#, payload).map(Self::Logs),
             other => Err(CommandError::Unknown(other.chars().take(64).collect())),
         }
     }
@@ -126,6 +223,18 @@ mod tests {
         assert_eq!(Command::parse("restart", br#"{"module":"scratch"}"#), Ok(restart));
         assert_eq!(Command::parse("rm", b""), Err(CommandError::Unknown("rm".into())));
         assert_eq!(Command::parse("ping", &[0; MAX_REQUEST + 1]), Err(CommandError::TooLong(MAX_REQUEST + 1)));
+    }
+
+    #[test]
+    fn what_a_request_for_logs_leaves_out_has_a_default() {
+        let asked = |text: &str| Command::parse("logs", text.as_bytes());
+        assert_eq!(asked("{}"), Ok(Command::Logs(LogsRequest { lease_s: 60, level: LogLevel::Info, module: None })));
+        let all = LogsRequest { lease_s: 5, level: LogLevel::Trace, module: Some("m".into()) };
+        assert_eq!(asked(r#"{"lease_s":5,"level":"trace","module":"m"}"#), Ok(Command::Logs(all)));
+        assert!(asked(r#"{"level":"loud"}"#).is_err());
+        for number in 0..=5 {
+            assert_eq!(LogLevel::from(number).number(), number.min(4));
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use sanderling_protocol::command::{Answer, Command, RestartRequest, Restarted};
+use sanderling_protocol::command::{Answer, Command, Logging, RestartRequest, Restarted};
 use serde_json::json;
 
-use super::Driver;
+use super::{Driver, logs::LINES_PER_S};
 use crate::{
     link::{Message, Publish, Response},
     rate::Bucket,
@@ -95,6 +95,10 @@ impl Driver {
                 }
                 Err(error) => refusal(error),
             },
+            Command::Logs(request) => {
+                let lease_s = self.gathered.borrow_mut().logs.begin(request, self.mono());
+                done(serde_json::to_value(Logging { lease_s, lines_per_s: LINES_PER_S }).ok())
+            }
             Command::Report => {
                 let Some(report) = self.build_report() else { return done(None) };
                 self.pace.published(&report, self.mono());

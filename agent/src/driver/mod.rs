@@ -15,6 +15,7 @@ mod commands;
 mod effects;
 mod incoming;
 mod keeper;
+mod logs;
 mod outgoing;
 mod parts;
 mod sensors;
@@ -215,6 +216,7 @@ impl Driver {
         }
         self.carry_out_all();
         self.hand_over_records();
+        self.send_lines();
         self.drain();
         self.report_if_due();
     }

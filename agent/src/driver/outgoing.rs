@@ -6,7 +6,7 @@ use sanderling_protocol::reported::{Damaged, Reported, Storage};
 
 use super::{Driver, keeper::Job};
 use crate::{
-    link::{LinkRefusal, Publish},
+    link::{LinkRefusal, Publish, Qos},
     outbox::Record,
     report,
 };
@@ -21,6 +21,21 @@ impl Driver {
         if !said.is_empty() {
             self.spool.push(said);
             self.more_records();
+        }
+    }
+
+    /// Sends the lines that somebody asked for, as far as the link takes them beside records and reports.
+    pub(super) fn send_lines(&mut self) {
+        loop {
+            let line = self.gathered.borrow_mut().logs.next();
+            let Some(line) = line else { return };
+            let Ok(payload) = serde_json::to_vec(&line) else { continue };
+            let topic = self.topics.device(&self.settings.device, "log");
+            let publish = Publish { qos: Qos::AtMostOnce, ..Publish::new(topic, payload) };
+            let sent = self.link.room() > ROOM_KEPT && self.link.publish(publish).is_ok();
+            if !sent {
+                self.gathered.borrow_mut().logs.lost(&line);
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     Driver, Inputs,
     commands::Rates,
     keeper::{self, Keeper, judged},
+    logs::Logs,
     spool::{Said, Spool},
     works::{Memories, Shelf, Works, data_channel},
 };
@@ -123,10 +124,12 @@ impl DriverError {
     }
 }
 
-/// What guests and the driver have said and the outbox does not have yet, and what modules keep.
-#[derive(Debug, Default)]
+/// What guests and the driver have said and the outbox does not have yet, the lines that somebody asked for, and what modules
+/// keep.
 pub(super) struct Gathered {
     said: Vec<Said>,
+    pub(super) logs: Logs,
+    clock: Arc<dyn Clock>,
     wake: Rc<Wake>,
     states: States,
 }
@@ -174,6 +177,10 @@ impl Records for Gathered {
     }
 
     fn log(&mut self, module: &str, level: u8, text: &str) {
+        let now = self.clock.now();
+        if self.logs.line(module, level, text, now.mono, now.wall_ms) {
+            self.wake.notify_one();
+        }
         // A guest's line may hold anything; it stays one line.
         let line = text.escape_debug();
         match level {
@@ -264,7 +271,13 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (sync, effects) = Sync::start(config(&settings), trusted, loaded.slots, refused, now);
 
     let wake = Rc::new(Wake::new());
-    let gathered = Rc::new(RefCell::new(Gathered { said: Vec::new(), wake: wake.clone(), states }));
+    let gathered = Rc::new(RefCell::new(Gathered {
+        said: Vec::new(),
+        logs: Logs::default(),
+        clock: clock.clone(),
+        wake: wake.clone(),
+        states,
+    }));
     gathered.borrow_mut().rows(rows);
     let pool = Pool::new(IDLE_FRAMES);
     let shelf = Rc::new(Shelf::default());

@@ -11,7 +11,7 @@ use crate::{
     cli::{Arguments, Command, DeviceArguments, Provision},
     connection, demo,
     home::Home,
-    local,
+    local, logs,
     provision::{self, Authority},
     say::Say,
     watch,
@@ -59,6 +59,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
             watch::watch(connection, &scene.topics, &options, arguments.json).await?;
         }
         Command::Restart { device, module, broker } => online::restart(&scene, &broker, &device, module).await?,
+        Command::Logs { device, options, broker } => {
+            let connection =
+                connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-logs").await?;
+            logs::logs(connection, &scene.topics, &device, options, arguments.json).await?;
+        }
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
     }
     Ok(Ended::Well)

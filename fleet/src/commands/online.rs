@@ -65,9 +65,11 @@ pub(super) async fn refresh(scene: &Scene, options: RefreshOptions, broker: Opti
 
 /// Has a device start a module anew.
 pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &DeviceId, module: String) -> Result<()> {
-    let connection = connect(scene, broker, "sanderling-restart").await?;
+    let mut connection = connect(scene, broker, "sanderling-restart").await?;
     let request = serde_json::to_vec(&RestartRequest { module })?;
-    let body = ask::ask(connection, &scene.topics, device, "restart", request).await?.context("the answer is empty")?;
+    let body = ask::ask(&mut connection, &scene.topics, device, "restart", request, |_| {}).await?;
+    connection.client.disconnect().await.ok();
+    let body = body.context("the answer is empty")?;
     let Restarted { module, was, restarts } =
         serde_json::from_value(body).context("the answer is of another version")?;
     let was = serde_json::to_value(was)?;

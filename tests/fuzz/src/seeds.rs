@@ -25,7 +25,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "index" => indexes(),
         "chunk" => chunks(),
         "reported" => reports(),
-        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}", b"restart\n{\"module\":\"m\"}"].map(<[u8]>::to_vec).to_vec(),
+        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}", b"restart\n{\"module\":\"m\"}", b"logs\n{\"lease_s\":5,\"level\":\"warn\"}"].map(<[u8]>::to_vec).to_vec(),
         "topic" => topics(),
         "worker" => streams(),
         "guest" => (0..40).map(|seed| dice(seed, 12_000)).collect(),
