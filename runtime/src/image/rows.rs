@@ -11,6 +11,9 @@ use super::{
     vector::Vector,
 };
 
+/// Bytes of a pixel of three colours.
+const COLORS: usize = 3;
+
 /// A row of pixels, each kind of samples apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Row<'a> {
@@ -24,26 +27,30 @@ pub(super) struct Rows {
     vector: Vector,
     /// The weighed sum of source rows.
     sum: Vec<u8>,
-    /// Samples of one kind out of it.
-    lane: Vec<u8>,
+    /// Samples out of it, each kind apart.
+    samples: [Vec<u8>; 3],
     /// The same at the tensor's width, for each kind.
     done: [Vec<u8>; 3],
 }
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { vector: Vector::detect(), sum: Vec::new(), lane: Vec::new(), done: Default::default() }
+        Self { vector: Vector::detect(), sum: Vec::new(), samples: Default::default(), done: Default::default() }
     }
 
     /// Row `y` of the tensor.
     pub(super) fn make(&mut self, source: &Source<'_>, plan: &Plan, y: usize) -> Row<'_> {
-        let Self { vector, sum, lane: samples, done } = self;
+        let Self { vector, sum, samples, done } = self;
         let width = plan.key.width;
         let mut kinds = done.iter_mut();
         for band in &plan.bands {
             let row = weigh(*vector, source, band, y, sum);
-            for (lane, to) in band.lanes.iter().zip(&mut kinds) {
-                resize(*vector, row, lane, samples, room(to, width));
+            let lanes = band.lanes.iter().zip(&mut kinds).map(|(lane, to)| (lane, room(to, width)));
+            if band.lanes.iter().all(|lane| lane.lane.step == COLORS) {
+                resize_colors(*vector, row, band, samples, lanes);
+            } else {
+                let [samples, ..] = &mut *samples;
+                lanes.for_each(|(lane, to)| resize(*vector, row, lane, samples, to));
             }
         }
         let [a, b, c] = done.each_mut().map(|row| room(row, width));
@@ -101,6 +108,34 @@ fn resize(vector: Vector, row: &[u8], plan: &LanePlan, samples: &mut Vec<u8>, to
             let samples = room(samples, plan.count + weights.taps);
             vector.pick(groups, step, offset, samples.get_mut(..plan.count).unwrap_or_default());
             vector.dots(samples, weights, to);
+        }
+    }
+}
+
+/// The same for pixels of three bytes, which are much quicker taken apart all at once.
+fn resize_colors<'a>(
+    vector: Vector,
+    row: &[u8],
+    band: &BandPlan,
+    samples: &mut [Vec<u8>; 3],
+    lanes: impl Iterator<Item = (&'a LanePlan, &'a mut [u8])>,
+) {
+    let room_for = |plan: &LanePlan| match &plan.columns {
+        Sampling::Weighed(weights) => plan.count + weights.taps,
+        Sampling::Same | Sampling::Chosen(_) => plan.count,
+    };
+    let most = band.lanes.iter().map(room_for).max().unwrap_or(0);
+    vector.split(row, samples.each_mut().map(|samples| room(samples, most)));
+    for (plan, to) in lanes {
+        let samples = samples.get(plan.lane.offset).map(Vec::as_slice).unwrap_or_default();
+        match &plan.columns {
+            Sampling::Same => to.iter_mut().zip(samples).for_each(|(to, sample)| *to = *sample),
+            Sampling::Chosen(columns) => {
+                for (to, column) in to.iter_mut().zip(columns) {
+                    *to = samples.get(*column).copied().unwrap_or_default();
+                }
+            }
+            Sampling::Weighed(weights) => vector.dots(samples, weights, to),
         }
     }
 }

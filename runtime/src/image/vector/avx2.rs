@@ -18,6 +18,8 @@ use crate::image::axis::Weights;
 
 /// Bytes of a vector.
 const WIDE: usize = 32;
+/// Windows at a time.
+const FOUR: usize = 4;
 
 /// Proof that the processor has AVX2: there is none where it has not.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,12 @@ impl Avx2 {
         unsafe { pick(row, step, offset, out) }
     }
 
+    /// As [`Vector::split`](super::Vector::split).
+    pub(super) fn split(self, row: &[u8], out: [&mut [u8]; 3]) {
+        // SAFETY: as above.
+        unsafe { split(row, out) }
+    }
+
     /// As [`Vector::rgb`](super::Vector::rgb).
     pub(super) fn rgb(self, luma: &mut [u8], u: &mut [u8], v: &mut [u8]) {
         // SAFETY: as above.
@@ -57,6 +65,12 @@ impl Avx2 {
 #[target_feature(enable = "avx2")]
 fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
     plain::pick(row, step, offset, out);
+}
+
+/// As [`pick`].
+#[target_feature(enable = "avx2")]
+fn split(row: &[u8], out: [&mut [u8]; 3]) {
+    plain::split(row, out);
 }
 
 /// As [`pick`].
@@ -118,37 +132,49 @@ fn blend_block(rows: &[u8], x: usize, stride: usize, (weights, precision): (&[i1
     unsafe { _mm256_storeu_si256(block.as_mut_ptr().cast(), _mm256_packus_epi16(low, high)) }
 }
 
-/// Four windows at a time.
+/// Windows of up to 64 samples, which nearly all are, have loops of a fixed length.
 #[target_feature(enable = "avx2")]
 fn dots(row: &[u8], weights: &Weights, out: &mut [u8]) {
+    let parts = weights.weights.as_chunks::<FILL>().0;
+    let done = out.len() - out.len() % FOUR;
+    let (fours, rest) = out.split_at_mut(done);
+    match weights.taps / FILL {
+        1 => dots_of::<1>(row, weights, parts.as_chunks::<1>().0, fours),
+        2 => dots_of::<2>(row, weights, parts.as_chunks::<2>().0, fours),
+        3 => dots_of::<3>(row, weights, parts.as_chunks::<3>().0, fours),
+        4 => dots_of::<4>(row, weights, parts.as_chunks::<4>().0, fours),
+        _ => plain::dots(row, weights, 0, fours),
+    }
+    plain::dots(row, weights, done, rest);
+}
+
+/// Four windows of `N` parts at a time.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dots_of<const N: usize>(row: &[u8], weights: &Weights, windows: &[[[i16; FILL]; N]], out: &mut [u8]) {
     let shift = _mm_cvtsi32_si128(weights.precision.cast_signed());
     let half = _mm_set1_epi32((1 << weights.precision) >> 1);
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let done = fours.len() * 4;
-    let windows = weights.weights.chunks_exact(weights.taps * 4);
-    for ((four, firsts), windows) in fours.iter_mut().zip(weights.firsts.as_chunks::<4>().0).zip(windows) {
-        let [a, b, c, d] = *firsts;
-        let (front, back) = windows.split_at(weights.taps * 2);
-        let (first, second) = front.split_at(weights.taps);
-        let (third, fourth) = back.split_at(weights.taps);
-        let front = _mm256_hadd_epi32(dot(row, a, first), dot(row, b, second));
-        let back = _mm256_hadd_epi32(dot(row, c, third), dot(row, d, fourth));
+    let fours = out.as_chunks_mut::<FOUR>().0.iter_mut();
+    for ((four, firsts), windows) in fours.zip(weights.firsts.as_chunks::<FOUR>().0).zip(windows.as_chunks::<FOUR>().0)
+    {
+        let front = _mm256_hadd_epi32(dot(row, firsts[0], &windows[0]), dot(row, firsts[1], &windows[1]));
+        let back = _mm256_hadd_epi32(dot(row, firsts[2], &windows[2]), dot(row, firsts[3], &windows[3]));
         let halves = _mm256_hadd_epi32(front, back);
         let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
         let sums = _mm_sra_epi32(_mm_add_epi32(sums, half), shift);
         let words = _mm_packs_epi32(sums, sums);
         *four = _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes();
     }
-    plain::dots(row, weights, done, rest);
 }
 
 /// The sums of one window's products, in eight parts.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot(row: &[u8], first: usize, weights: &[i16]) -> __m256i {
+fn dot<const N: usize>(row: &[u8], first: usize, weights: &[[i16; FILL]; N]) -> __m256i {
     let mut sums = _mm256_setzero_si256();
     let Some(samples) = row.get(first..) else { return sums };
-    for (samples, weights) in samples.as_chunks::<FILL>().0.iter().zip(weights.as_chunks::<FILL>().0) {
+    let Some(samples) = samples.as_chunks::<FILL>().0.first_chunk::<N>() else { return sums };
+    for (samples, weights) in samples.iter().zip(weights) {
         // SAFETY: both have the 16 bytes and the 16 halves of a word that are read, and need no alignment.
         let (samples, weights) =
             unsafe { (_mm_loadu_si128(samples.as_ptr().cast()), _mm256_loadu_si256(weights.as_ptr().cast())) };

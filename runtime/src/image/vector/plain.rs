@@ -47,6 +47,7 @@ pub(super) fn dots(row: &[u8], weights: &Weights, at: usize, out: &mut [u8]) {
 #[inline(always)]
 pub(super) fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
     match (step, offset) {
+        (1, 0) => each::<1, 0>(row, out),
         (2, 0) => each::<2, 0>(row, out),
         (2, 1) => each::<2, 1>(row, out),
         (3, 0) => each::<3, 0>(row, out),
@@ -55,6 +56,15 @@ pub(super) fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
         (4, 1) => each::<4, 1>(row, out),
         (4, 3) => each::<4, 3>(row, out),
         _ => row.iter().skip(offset).step_by(step).zip(out).for_each(|(sample, to)| *to = *sample),
+    }
+}
+
+/// As [`Vector::split`](super::Vector::split).
+#[inline(always)]
+pub(super) fn split(row: &[u8], [first, second, third]: [&mut [u8]; 3]) {
+    let groups = row.as_chunks::<3>().0.iter();
+    for (((group, first), second), third) in groups.zip(first).zip(second).zip(third) {
+        (*first, *second, *third) = (group[0], group[1], group[2]);
     }
 }
 

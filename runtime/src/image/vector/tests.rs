@@ -68,6 +68,19 @@ proptest! {
     }
 
     #[test]
+    fn groups_of_three_are_split_the_same_with_and_without_vectors(bytes in vec(any::<u8>(), 3..900)) {
+        let groups = bytes.len() / 3;
+        for vector in [Vector::Plain, Vector::detect()] {
+            let mut out = [vec![0; groups], vec![0; groups], vec![0; groups]];
+            vector.split(&bytes, out.each_mut().map(Vec::as_mut_slice));
+            for (offset, out) in out.iter().enumerate() {
+                let wanted: Vec<u8> = (0..groups).map(|at| bytes[at * 3 + offset]).collect();
+                prop_assert_eq!(out, &wanted);
+            }
+        }
+    }
+
+    #[test]
     fn samples_are_picked_the_same_with_and_without_vectors(
         bytes in vec(any::<u8>(), 1..400),
         (step, offset) in (1_usize..5).prop_flat_map(|step| (Just(step), 0..step)),
