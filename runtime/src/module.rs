@@ -3,7 +3,10 @@
 //! Before wasmi sees the bytes, the section headers are walked, so that a component or a module with an absurd number of
 //! anything is refused with a sentence and not after minutes of work.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use sanderling_protocol::worker::{Fault, FaultCode};
 use thiserror::Error;
@@ -111,8 +114,14 @@ impl Linked {
 fn compile(bytes: &[u8]) -> Result<(Engine, Module), Fault> {
     check(bytes).map_err(|error| Fault::new(FaultCode::Init, error.to_string()))?;
     let engine = Engine::new(&config());
-    let module = Module::new(&engine, &*export_start(bytes)).map_err(|error| fault::of_compile(&error))?;
-    Ok((engine, module))
+    let bytes = export_start(bytes);
+    // The fuzz target `guest` has found stores on which wasmi 2.0 panics. Where panics abort, the worker ends for it.
+    let compiled = catch_unwind(AssertUnwindSafe(|| Module::new(&engine, &*bytes)));
+    let compiled = compiled.map_err(|_| {
+        let message = "the module broke the compiler of the interpreter; report it, and build the module with other optimisations";
+        Fault::new(FaultCode::Init, message)
+    })?;
+    Ok((engine, compiled.map_err(|error| fault::of_compile(&error))?))
 }
 
 fn config() -> Config {
