@@ -10,11 +10,17 @@
 //! | `refresh` | – | – |
 //! | `restart` | [`RestartRequest`] | [`Restarted`] |
 //! | `logs` | [`LogsRequest`] | [`Logging`]; then a [`LogLine`] for each line on `device/{id}/log`, at QoS 0 |
+//! | `capsules` | – | the capsules that there are, [`Listed`](crate::capsule::Listed) |
+//! | `capsule` | [`CapsuleRequest`] | a [`Piece`] |
+//! | `capture` | [`CaptureRequest`] | [`Captured`] |
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::reported::ModuleState;
+use crate::{
+    capsule::{CapsuleId, Piece},
+    reported::ModuleState,
+};
 
 /// A request is at most this long, in bytes.
 pub const MAX_REQUEST: usize = 4096;
@@ -26,7 +32,7 @@ pub const MAX_LEASE_S: u32 = 3600;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CommandError {
     /// There is no command of that name.
-    #[error("unknown command {0:?}; known are ping, report, refresh, restart and logs")]
+    #[error("unknown command {0:?}; known are ping, report, refresh, restart, logs, capsules, capsule and capture")]
     Unknown(String),
     /// The request is not what the command takes.
     #[error("the request is not what {command} takes ({problem}); an example: {example}")]
@@ -56,6 +62,12 @@ pub enum Command {
     Restart(RestartRequest),
     /// Send what modules log, for a while.
     Logs(LogsRequest),
+    /// Say which capsules there are.
+    Capsules,
+    /// Give a piece of a capsule.
+    Capsule(CapsuleRequest),
+    /// Give a piece of the next frame of a sensor.
+    Capture(CaptureRequest),
 }
 
 /// The request of `logs`. An empty one is `{}`.
@@ -148,6 +160,50 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// What `capsule` is asked with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapsuleRequest {
+    /// Which capsule.
+    pub id: CapsuleId,
+    /// Where the piece begins.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// What `capture` is asked with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureRequest {
+    /// Which sensor.
+    pub sensor: String,
+    /// Another piece of a frame that was captured before, by its number; without it the next frame is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Where the piece begins.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// What `capture` is answered with: the frame as the sensor delivered it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// The frame's number.
+    pub seq: u64,
+    /// When it was captured, Unix nanoseconds.
+    pub captured_unix_ns: i64,
+    /// What the content is: `jpeg`, `png`, `gray8` and so on, or the kind of frame where that is no image.
+    pub format: String,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes from one row to the next.
+    pub stride: u32,
+    /// A piece of the content.
+    pub piece: Piece,
+}
+
 /// The request of `restart`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +238,9 @@ impl Command {
             "refresh" => Ok(Self::Refresh),
             "restart" => request("restart", r#"{"module":"scratch"}"#, payload).map(Self::Restart),
             "logs" => request("logs", r#"{"lease_s":60,"level":"info","module":"scratch"}"#, payload).map(Self::Logs),
+            "capsules" => Ok(Self::Capsules),
+            "capsule" => request("capsule", r#"{"id":"0123456789abcdef","offset":0}"#, payload).map(Self::Capsule),
+            "capture" => request("capture", r#"{"sensor":"cam0"}"#, payload).map(Self::Capture),
             other => Err(CommandError::Unknown(other.chars().take(64).collect())),
         }
     }
@@ -213,6 +272,7 @@ pub struct Answer {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -222,6 +282,12 @@ mod tests {
         let restart = Command::Restart(RestartRequest { module: "scratch".into() });
         assert_eq!(Command::parse("restart", br#"{"module":"scratch"}"#), Ok(restart));
         assert_eq!(Command::parse("rm", b""), Err(CommandError::Unknown("rm".into())));
+        let id = "0123456789abcdef".parse().unwrap();
+        let request = br#"{"id":"0123456789abcdef","offset":7}"#;
+        assert_eq!(Command::parse("capsule", request), Ok(Command::Capsule(CapsuleRequest { id, offset: 7 })));
+        for wrong in [&b""[..], b"{}", br#"{"id":"../../../etc/pwd"}"#, br#"{"id":"0123456789abcdef","x":1}"#] {
+            assert!(matches!(Command::parse("capsule", wrong), Err(CommandError::Request { .. })));
+        }
         assert_eq!(Command::parse("ping", &[0; MAX_REQUEST + 1]), Err(CommandError::TooLong(MAX_REQUEST + 1)));
     }
 

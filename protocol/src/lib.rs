@@ -6,9 +6,11 @@
 #![deny(missing_docs)]
 
 pub mod blob;
+pub mod capsule;
 pub mod command;
 pub mod deployment;
 pub mod digest;
+pub mod flight;
 pub mod release;
 pub mod reported;
 pub mod topics;

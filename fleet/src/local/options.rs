@@ -75,6 +75,12 @@ pub(crate) struct RunOptions {
     /// Write the inputs of each inference to files here: <seq>-<inference>-<input>.<type>, little-endian.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) dump_tensors: Option<PathBuf>,
+    /// Write a capsule of each fault into this folder, as an agent does it, for `sanderling replay`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) record: Option<PathBuf>,
+    /// Write a capsule of every frame, faults or not. Each is as large as the module's memory.
+    #[arg(long, requires = "record")]
+    pub(crate) record_all: bool,
     #[command(flatten)]
     limits: LimitOptions,
 }
@@ -97,13 +103,17 @@ struct LimitOptions {
     /// Memory beyond the module's own, for models, tensors and decoded images, in MiB.
     #[arg(long, default_value_t = Limits::default().native_memory_mib, value_parser = value_parser!(u32).range(8..=4096))]
     native_memory_mib: u32,
+    /// Memory for the flight recorder, with --record, in KiB.
+    #[arg(long, default_value_t = Limits::default().capsule_kib, value_parser = value_parser!(u32).range(0..=65_536))]
+    capsule_kib: u32,
 }
 
 impl RunOptions {
     /// The limits as a deployment has them.
     pub(crate) fn limits(&self) -> Limits {
-        let LimitOptions { memory_mib, deadline_ms, fuel_per_frame, emit_per_s, native_memory_mib } = self.limits;
-        Limits { memory_mib, deadline_ms, fuel_per_frame, emit_per_s, native_memory_mib }
+        let LimitOptions { memory_mib, deadline_ms, fuel_per_frame, emit_per_s, native_memory_mib, capsule_kib } =
+            self.limits;
+        Limits { memory_mib, deadline_ms, fuel_per_frame, emit_per_s, native_memory_mib, capsule_kib }
     }
 }
 
@@ -163,14 +173,20 @@ mod tests {
     fn takes_the_words_and_ranges_of_deployments() {
         let options = parse(
             "--execution reactor --model defect=a=b.onnx --grant infer --grant emit:defects --decode gray8 --raw 4x2:nv12 \
-             --csv-rate 0.5 --memory-mib 8 --deadline-ms 5 --fuel-per-frame 1000 --emit-per-s 0 --native-memory-mib 9",
+             --csv-rate 0.5 --memory-mib 8 --deadline-ms 5 --fuel-per-frame 1000 --emit-per-s 0 --native-memory-mib 9 --capsule-kib 64",
         )
         .unwrap();
         assert_eq!(options.models, [("defect".to_owned(), "a=b.onnx".into())]);
         assert_eq!(options.grants, [Grant::Infer, Grant::Emit("defects".into())]);
         assert_eq!((options.decode, options.csv_rate), (Decode::Gray8, 500));
-        let limits =
-            Limits { memory_mib: 8, deadline_ms: 5, fuel_per_frame: 1000, emit_per_s: 0, native_memory_mib: 9 };
+        let limits = Limits {
+            memory_mib: 8,
+            deadline_ms: 5,
+            fuel_per_frame: 1000,
+            emit_per_s: 0,
+            native_memory_mib: 9,
+            capsule_kib: 64,
+        };
         assert_eq!(options.limits(), limits);
     }
 

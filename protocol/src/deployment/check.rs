@@ -127,6 +127,8 @@ impl Module {
             ("fuel_per_frame", limits.fuel_per_frame, 1_000, 1 << 50),
             ("emit_per_s", u64::from(limits.emit_per_s), 0, 1_000_000),
             ("native_memory_mib", u64::from(limits.native_memory_mib), 8, 4096),
+            // The recorder's region is at most 64 MiB.
+            ("capsule_kib", u64::from(limits.capsule_kib), 0, 65_536),
             ("restart.max", u64::from(self.restart.max), 0, 1000),
             ("restart.within_s", u64::from(self.restart.within_s), 1, 86_400),
             ("probation.frames", u64::from(self.probation.frames), 0, 1_000_000),

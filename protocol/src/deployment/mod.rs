@@ -142,11 +142,20 @@ pub struct Limits {
     pub emit_per_s: u32,
     /// Memory of the worker beyond the guest's own: models, tensors, decoded images; in MiB.
     pub native_memory_mib: u32,
+    /// Memory for the flight recorder of the worker, in KiB; 0 turns it off. What it holds is what a capsule of a fault holds.
+    pub capsule_kib: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mib: 16, deadline_ms: 200, fuel_per_frame: 500_000_000, emit_per_s: 50, native_memory_mib: 64 }
+        Self {
+            memory_mib: 16,
+            deadline_ms: 200,
+            fuel_per_frame: 500_000_000,
+            emit_per_s: 50,
+            native_memory_mib: 64,
+            capsule_kib: 1024,
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod wire;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capsule::CapsuleId,
     deployment::{Decode, Execution, Grant, Limits},
     digest::Digest,
 };
@@ -53,6 +54,14 @@ pub const SOCKET_FD: i32 = 3;
 pub const RING_FD: i32 = 4;
 /// The first inherited file descriptor of a blob: the module, then the models in the order of [`Start::models`].
 pub const FIRST_BLOB_FD: i32 = 5;
+
+impl Start {
+    /// The memory of the flight recorder, as an inherited file descriptor behind those of the blobs; none where it is turned off.
+    pub fn flight_fd(&self) -> Option<i32> {
+        let blobs = i32::try_from(self.models.len()).ok()?.checked_add(1)?;
+        if self.limits.capsule_kib == 0 { None } else { FIRST_BLOB_FD.checked_add(blobs) }
+    }
+}
 
 /// A record that a guest emits is at most this long, in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -188,6 +197,18 @@ pub struct Fault {
     /// Linear memory when it failed, in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// Host functions that the call had called, for a frame since the frame began.
+    #[serde(default)]
+    pub host_calls: u64,
+    /// SHA-256 of the module; the supervisor's word, not the worker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<Digest>,
+    /// SHA-256 of the content of the frame that ran, as it came from the sensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<Digest>,
+    /// The capsule that was kept of it; the supervisor's word, not the worker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capsule: Option<CapsuleId>,
 }
 
 impl Fault {
@@ -202,6 +223,10 @@ impl Fault {
             seq: None,
             fuel_used: 0,
             memory_bytes: 0,
+            host_calls: 0,
+            module: None,
+            frame: None,
+            capsule: None,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use sanderling_protocol::{
     blob::{cut, encode_chunk},
+    capsule::Manifest,
     digest::Digest,
+    flight::{END_OF_PAGES, FRAME_HEADER, HEADER, MAGIC, PAGE, kind, offset},
     worker::{Fault, FaultCode, FrameDone, FromWorker, Measure, Metric, Missing, Ready, ToWorker},
 };
 use serde_json::{Value, json};
@@ -25,11 +27,24 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "index" => indexes(),
         "chunk" => chunks(),
         "reported" => reports(),
-        "command" => [&b"ping\n"[..], b"report\n", b"refresh\n{}", b"restart\n{\"module\":\"m\"}", b"logs\n{\"lease_s\":5,\"level\":\"warn\"}"].map(<[u8]>::to_vec).to_vec(),
+        "command" => [
+            &b"ping\n"[..],
+            b"report\n",
+            b"refresh\n{}",
+            b"restart\n{\"module\":\"m\"}",
+            b"logs\n{\"lease_s\":5,\"level\":\"warn\"}",
+            b"capsules\n",
+            b"capsule\n{\"id\":\"0123456789abcdef\",\"offset\":7}",
+            b"capture\n{\"sensor\":\"cam0\"}",
+        ]
+        .map(<[u8]>::to_vec)
+        .to_vec(),
         "topic" => topics(),
         "worker" => streams(),
         "guest" => (0..40).map(|seed| dice(seed, 12_000)).collect(),
         "ring" => vec![noise(9 * 200), steps(&[0, 2, 0, 0, 2, 0, 3, 0])],
+        "record" => vec![record()],
+        "capsule" => vec![capsule()],
         _ => Vec::new(),
     }
 }
@@ -180,4 +195,51 @@ fn streams() -> Vec<Vec<u8>> {
         message.encode(&mut down);
     }
     vec![up, down]
+}
+
+/// A region with a snapshot of a page and a log with an entry of each kind.
+fn record() -> Vec<u8> {
+    let entry = |kind: u8, parts: &[&[u8]]| {
+        let body = parts.concat();
+        [&[kind][..], &u32::try_from(body.len()).unwrap().to_le_bytes(), &body].concat()
+    };
+    let number = |value: u32| value.to_le_bytes();
+    let mut snapshot = [&[1][..], &10_u64.to_le_bytes(), &64_u64.to_le_bytes(), &number(1), &number(0), &[1]].concat();
+    snapshot.extend_from_slice(&5_u128.to_le_bytes());
+    snapshot.extend([&number(1)[..], &65_536_u64.to_le_bytes(), &number(2), &number(1), &[7; PAGE]].concat());
+    snapshot.extend(END_OF_PAGES.to_le_bytes());
+    let writes = [number(8), number(2), number(u32::MAX)].concat();
+    let log = [
+        entry(kind::INSTANCE, &[]),
+        entry(kind::FRAME, &[&[3; FRAME_HEADER], b"content"]),
+        entry(kind::BEGIN, &[&[5], &number(0)]),
+        entry(kind::FUNCTION, &[&3_u16.to_le_bytes(), &1_u16.to_le_bytes(), b"mlog"]),
+        entry(kind::CALL, &[&3_u16.to_le_bytes(), &5_u64.to_le_bytes()]),
+        entry(kind::RETURN, &[&40_u64.to_le_bytes(), &[1], &2_u64.to_le_bytes(), &writes, b"ab"]),
+        entry(kind::END, &[&9_u64.to_le_bytes(), &65_536_u64.to_le_bytes()]),
+        entry(kind::FAULT, &[br#"{"code":"trap","message":"m"}"#]),
+        entry(kind::STATE, &[&1_u64.to_le_bytes()]),
+    ]
+    .concat();
+    let mut bytes = vec![0; HEADER];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    let snapshot_end = HEADER + snapshot.len();
+    put(offset::MAGIC, &MAGIC);
+    put(offset::BASIS, &number(2));
+    put(offset::SNAPSHOT_END, &number(u32::try_from(snapshot_end).unwrap()));
+    put(offset::LOG_END, &number(u32::try_from(snapshot_end + log.len()).unwrap()));
+    put(offset::FRAME, &number(u32::try_from(snapshot_end + 106).unwrap()));
+    put(offset::FRAME_LEN, &number(7));
+    [bytes, snapshot, log].concat()
+}
+
+fn capsule() -> Vec<u8> {
+    let digest = Digest::of(b"x");
+    let manifest: Manifest = serde_json::from_value(json!({
+        "schema": "sanderling.capsule/1", "device": "gw-1", "at_ms": 5, "agent": "0.1.0", "arch": "x86_64",
+        "deployment": { "name": "a", "version": 3, "digest": digest }, "name": "m", "path": "modules/m/1.wasm",
+        "module": { "sha256": digest, "length": 9 }, "execution": "reactor", "config": { "a": 1 }, "grants": ["infer"],
+        "limits": {}, "fault": { "code": "trap", "message": "unreachable" } }))
+    .unwrap();
+    manifest.pack(&record())
 }

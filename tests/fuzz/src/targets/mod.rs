@@ -5,6 +5,7 @@ mod documents;
 mod guest;
 mod messages;
 mod metadata;
+mod records;
 mod ring;
 
 pub use blob::{chunk, index};
@@ -12,6 +13,7 @@ pub use documents::{deployment, release, reported};
 pub use guest::guest;
 pub use messages::{command, topic, worker};
 pub use metadata::{content, metadata};
+pub use records::{capsule, record};
 pub use ring::ring;
 
 /// The body of a fuzz target.
@@ -31,6 +33,8 @@ pub const ALL: &[(&str, Target)] = &[
     ("worker", worker),
     ("ring", ring),
     ("guest", guest),
+    ("record", record),
+    ("capsule", capsule),
 ];
 
 /// What the fuzz programs do without libFuzzer: runs the target on each file that is named on the command line.
