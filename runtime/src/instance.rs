@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sanderling_guest::frame::FrameHeader;
 use sanderling_protocol::{
     deployment::{Decode, Limits},
+    digest::Digest,
     worker::{Fault, FaultCode, InputDecode, State},
 };
 
@@ -21,6 +22,7 @@ use crate::{
     image::{self, DecodeLimits},
     limits::Budget,
     load::Loaded,
+    record::{Flight, Tape},
 };
 pub(crate) use body::Body;
 use calls::Failed;
@@ -71,6 +73,10 @@ pub struct Guest {
     decode_limits: DecodeLimits,
     /// A buffer to decode into, kept from frame to frame.
     spare: Vec<u8>,
+    /// The frame at hand as it came, once the guest is done with it.
+    given: Option<FrameBytes>,
+    /// The most fuel for the next call, where it is not what the limits say: in a replay that ends where time had run out.
+    pub(crate) fuel: Option<u64>,
     over: Option<Fault>,
     interrupted: bool,
 }
@@ -116,6 +122,8 @@ impl Guest {
             loaded,
             decode_limits: DecodeLimits { max_bytes, ..DecodeLimits::default() },
             spare: Vec::new(),
+            given: None,
+            fuel: None,
             over: None,
             interrupted: false,
         }
@@ -171,7 +179,7 @@ impl Guest {
     /// The fault that ended the guest: `init` where `sanderling_start` returned a number other than 0.
     pub fn start(&mut self) -> Result<(), Fault> {
         self.check_over()?;
-        let mut budget = Budget::start(&self.limits, self.clock.mono_ns());
+        let mut budget = self.budget(Budget::start);
         if let Some(state) = self.body.state_mut() {
             state.open();
         }
@@ -187,13 +195,14 @@ impl Guest {
     /// The fault that ended the guest.
     pub fn frame(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<Outcome, Fault> {
         self.check_over()?;
-        let began = self.clock.mono_ns();
-        let mut budget = Budget::frame(&self.limits, began);
+        let mut budget = self.budget(Budget::frame);
+        let began = budget.now_ns;
+        self.body.record_frame(header, &bytes, &*self.clock);
         let result = self.run_frame(header, bytes, &mut budget);
         self.end_call(&result);
-        match result {
+        let outcome = match result {
             Err(Failed::Refused(why)) => Ok(Outcome::Refused(why)),
-            other => Ok(match self.unless_stopped(other, &budget, Some(header.seq))? {
+            other => self.unless_stopped(other, &budget, Some(header)).map(|done| match done {
                 None => Outcome::Stopped,
                 Some(()) => Outcome::Done(FrameReport {
                     fuel: budget.used,
@@ -202,7 +211,23 @@ impl Guest {
                     memory_bytes: self.memory_bytes(),
                 }),
             }),
+        };
+        if let Some(flight) = self.body.tape().and_then(Tape::flight) {
+            flight.worked(budget.now_ns.saturating_sub(began));
         }
+        if let Some(FrameBytes::Owned(buffer)) = self.given.take() {
+            self.spare = buffer;
+        }
+        outcome
+    }
+
+    fn budget(&mut self, of: fn(&Limits, u64) -> Budget) -> Budget {
+        if let Some(state) = self.body.host_mut() {
+            state.calls = 0;
+        }
+        let mut budget = of(&self.limits, self.clock.mono_ns());
+        budget.fuel = self.fuel.take().unwrap_or(budget.fuel);
+        budget
     }
 
     /// As [`Guest::frame`], for content that the caller keeps; costs one more copy.
@@ -223,7 +248,7 @@ impl Guest {
     /// The fault that ended the guest.
     pub fn stop(&mut self) -> Result<(), Fault> {
         self.check_over()?;
-        let mut budget = Budget::frame(&self.limits, self.clock.mono_ns());
+        let mut budget = self.budget(Budget::frame);
         let result = self.body.stop(&mut budget);
         self.end_call(&result);
         self.unless_stopped(result, &budget, None).map(|_| ())
@@ -237,26 +262,38 @@ impl Guest {
                 bytes.len()
             )));
         }
-        let frame = self.decode(header, bytes)?;
+        let (frame, raw) = self.decode(header, bytes)?;
         let (result, frame) = self.body.frame(frame, budget);
-        if let Some(CurrentFrame { bytes: FrameBytes::Owned(buffer), .. }) = frame {
-            self.spare = buffer;
+        let seen = frame.map(|frame| frame.bytes);
+        match (raw, seen) {
+            (Some(raw), seen) => {
+                if let Some(FrameBytes::Owned(buffer)) = seen {
+                    self.spare = buffer;
+                }
+                self.given = Some(raw);
+            }
+            (None, seen) => self.given = seen,
         }
         result
     }
 
-    fn decode(&mut self, header: &FrameHeader, bytes: FrameBytes) -> Result<CurrentFrame, Failed> {
+    /// The frame as the guest is to see it, and where that is not as it came, what came.
+    fn decode(
+        &mut self,
+        header: &FrameHeader,
+        bytes: FrameBytes,
+    ) -> Result<(CurrentFrame, Option<FrameBytes>), Failed> {
         let sensor = header.sensor();
         let wanted = self.inputs.iter().find(|input| input.sensor == sensor).map_or(Decode::None, |input| input.decode);
         if wanted == Decode::None {
-            return Ok(CurrentFrame { header: *header, bytes });
+            return Ok((CurrentFrame { header: *header, bytes }, None));
         }
         let mut buffer = std::mem::take(&mut self.spare);
         match image::decode_frame(header, &bytes, wanted, &self.decode_limits, &mut buffer) {
-            Ok(Some(header)) => Ok(CurrentFrame { header, bytes: FrameBytes::Owned(buffer) }),
+            Ok(Some(header)) => Ok((CurrentFrame { header, bytes: FrameBytes::Owned(buffer) }, Some(bytes))),
             Ok(None) => {
                 self.spare = buffer;
-                Ok(CurrentFrame { header: *header, bytes })
+                Ok((CurrentFrame { header: *header, bytes }, None))
             }
             Err(error) => {
                 self.spare = buffer;
@@ -277,10 +314,16 @@ impl Guest {
         &mut self,
         result: Result<(), Failed>,
         budget: &Budget,
-        seq: Option<u64>,
+        frame: Option<&FrameHeader>,
     ) -> Result<Option<()>, Fault> {
         match result {
-            Ok(()) => Ok(Some(())),
+            Ok(()) => {
+                let memory = self.memory_bytes();
+                if let Some(tape) = self.body.tape() {
+                    tape.end(budget.used, memory);
+                }
+                Ok(Some(()))
+            }
             Err(Failed::Stopped) => {
                 self.interrupted = true;
                 self.over =
@@ -289,11 +332,52 @@ impl Guest {
             }
             Err(Failed::Refused(why)) => Err(Fault::new(FaultCode::Init, why)),
             Err(Failed::Fault(fault)) => {
-                let fault = Fault { seq, fuel_used: budget.used, memory_bytes: self.memory_bytes(), ..fault };
+                let fault = Fault {
+                    seq: frame.map(|header| header.seq),
+                    fuel_used: budget.used,
+                    memory_bytes: self.memory_bytes(),
+                    host_calls: self.body.host().map_or(0, |state| state.calls),
+                    frame: self.given.as_ref().map(|bytes| Digest::of(bytes)),
+                    ..fault
+                };
+                if let Some(flight) = self.body.tape().and_then(Tape::flight) {
+                    let given = frame.zip(self.given.as_deref());
+                    flight.fault(&fault, given.map(|(header, bytes)| (header.to_bytes(), bytes)));
+                }
                 self.over = Some(fault.clone());
                 Err(fault)
             }
         }
+    }
+
+    /// Ends the record with a digest of the state that a fault left. It reads all of the guest's memory, so it comes after the fault was
+    /// told.
+    pub fn seal(&mut self) {
+        let digest = self.digest();
+        if let Some(flight) = self.body.tape().and_then(Tape::flight)
+            && let Some(digest) = digest
+        {
+            flight.state(digest);
+        }
+    }
+
+    /// Begins the record anew, with a snapshot of the guest as it is. The frame that comes next stands alone in it.
+    pub fn record_anew(&mut self) {
+        self.body.record_anew(&*self.clock);
+    }
+
+    /// What the flight recorder holds, where there is one.
+    pub fn flight(&mut self) -> Option<&mut Flight> {
+        self.body.tape().and_then(Tape::flight)
+    }
+
+    /// A digest of memories and globals as they are, or as the last instance left them in a fault; `None` where nobody looks on.
+    pub(crate) fn digest(&self) -> Option<u64> {
+        self.body.digest()
+    }
+
+    pub(crate) fn body(&mut self) -> &mut Body {
+        &mut self.body
     }
 
     fn check_over(&self) -> Result<(), Fault> {

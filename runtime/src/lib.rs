@@ -24,6 +24,8 @@ mod memory;
 mod module;
 mod output;
 mod random;
+mod record;
+pub mod replay;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod testing;
@@ -39,4 +41,5 @@ pub use load::{LoadSpec, Loaded};
 pub use memory::GuestMemory;
 pub use output::{Output, Recorder, Said};
 pub use random::{Random, SeededRandom};
+pub use record::{Called, Flight, Observed, Observer, Player, Recorded, Region, Stop};
 pub use sanderling_guest::frame::{Format, FrameHeader, Kind};

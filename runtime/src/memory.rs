@@ -2,14 +2,23 @@
 //!
 //! Pointers and lengths come from the guest as `i32` and are read as unsigned, as wasm does; every access is checked
 //! against the memory's present size in 64-bit arithmetic, so nothing overflows and nothing reaches outside. A bad
-//! pointer is [`Errno::FAULT`] for the guest, never a trap and never a panic.
+//! pointer is [`Errno::FAULT`] for the guest, never a trap and never a panic. What is written is noted for the flight recorder.
+
+use std::sync::Arc;
 
 use wasmi::{AsContextMut, Caller, Extern, Memory};
 
-use crate::host::{Errno, HostState};
+use crate::{
+    host::{Errno, HostState},
+    record::Notes,
+};
 
 /// A guest's linear memory for the duration of one host call.
-pub struct GuestMemory<'a>(&'a mut [u8]);
+pub struct GuestMemory<'a> {
+    bytes: &'a mut [u8],
+    /// Where a recorder looks for what was written.
+    notes: Option<Arc<Notes>>,
+}
 
 impl<'a> GuestMemory<'a> {
     /// Splits a caller into its memory and the host's state, so that both can be used at once.
@@ -19,12 +28,13 @@ impl<'a> GuestMemory<'a> {
     pub fn split<'c>(caller: &'a mut Caller<'c, HostState>) -> Result<(Self, &'a mut HostState), Errno> {
         let memory = Self::find(caller)?;
         let (bytes, state) = memory.data_and_store_mut(caller.as_context_mut());
-        Ok((Self(bytes), state))
+        let notes = state.tape.notes();
+        Ok((Self { bytes, notes }, state))
     }
 
     /// Looks at bytes as memory; for the host's own writes and for tests.
     pub fn over(bytes: &'a mut [u8]) -> Self {
-        Self(bytes)
+        Self { bytes, notes: None }
     }
 
     /// The bytes at `ptr`.
@@ -33,7 +43,7 @@ impl<'a> GuestMemory<'a> {
     /// [`Errno::FAULT`] where they do not all lie in memory.
     pub fn read(&self, ptr: i32, len: i32) -> Result<&[u8], Errno> {
         let (from, to) = range(ptr, len)?;
-        self.0.get(from..to).ok_or(Errno::FAULT)
+        self.bytes.get(from..to).ok_or(Errno::FAULT)
     }
 
     /// The `N` bytes at `ptr`.
@@ -42,7 +52,7 @@ impl<'a> GuestMemory<'a> {
     /// As [`GuestMemory::read`].
     pub fn read_array<const N: usize>(&self, ptr: i32) -> Result<&[u8; N], Errno> {
         let from = address(ptr)?;
-        self.0.get(from..).and_then(|rest| rest.first_chunk()).ok_or(Errno::FAULT)
+        self.bytes.get(from..).and_then(|rest| rest.first_chunk()).ok_or(Errno::FAULT)
     }
 
     /// The little-endian `u32` at `ptr`.
@@ -67,7 +77,11 @@ impl<'a> GuestMemory<'a> {
     /// As [`GuestMemory::read`].
     pub fn slice_mut(&mut self, ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
         let (from, to) = range(ptr, len)?;
-        self.0.get_mut(from..to).ok_or(Errno::FAULT)
+        let place = self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?;
+        if let Some(notes) = &self.notes {
+            notes.wrote(from, place.len());
+        }
+        Ok(place)
     }
 
     /// Writes `bytes` at `ptr`, all or nothing.
@@ -77,13 +91,35 @@ impl<'a> GuestMemory<'a> {
     pub fn write(&mut self, ptr: i32, bytes: &[u8]) -> Result<(), Errno> {
         let from = address(ptr)?;
         let to = from.checked_add(bytes.len()).ok_or(Errno::FAULT)?;
-        self.0.get_mut(from..to).ok_or(Errno::FAULT)?.copy_from_slice(bytes);
+        self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?.copy_from_slice(bytes);
+        if let Some(notes) = &self.notes {
+            notes.wrote(from, bytes.len());
+        }
         Ok(())
+    }
+
+    /// Copies the frame's bytes from `offset` on to `ptr`, at most `len` of them, and says how many; 0 at the frame's end and
+    /// beyond.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::read`], for all of `len`.
+    pub fn copy_frame(&mut self, ptr: i32, len: i32, frame: &[u8], offset: usize) -> Result<usize, Errno> {
+        let (from, to) = range(ptr, len)?;
+        let room = self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?;
+        let rest = frame.get(offset..).unwrap_or_default();
+        let count = rest.len().min(room.len());
+        if let (Some(to), Some(from)) = (room.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        if let Some(notes) = &self.notes {
+            notes.copied(from, count, offset);
+        }
+        Ok(count)
     }
 
     /// The memory's size in bytes.
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// The handle is kept after instantiation; only a start section runs before that.

@@ -16,6 +16,7 @@ use crate::{
     fault,
     host::{self, HostState},
     limits::GROW_FUEL,
+    record::{Exposed, Start, expose},
 };
 
 /// What a module's start section becomes: an export, since wasmi runs a start section in one piece.
@@ -85,16 +86,24 @@ pub(crate) enum ModuleError {
 pub(crate) struct Linked {
     module: Module,
     linker: Linker<HostState>,
+    exposed: Option<Exposed>,
 }
 
 impl Linked {
-    /// Checks, compiles and links a module.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, Fault> {
-        let (engine, module) = compile(bytes)?;
+    /// Checks, compiles and links a module; so that its state can be seen, where `watched` says so.
+    pub(crate) fn new(bytes: &[u8], watched: Option<Start>) -> Result<Self, Fault> {
+        let mut exposed = watched.and_then(|start| expose(bytes, start));
+        let seen = exposed.as_mut().map(|exposed| std::mem::take(&mut exposed.bytes));
+        let (engine, module) = compile(seen.as_deref().unwrap_or(bytes))?;
         let mut linker = Linker::new(&engine);
         host::register(&mut linker)
             .map_err(|error| Fault::new(FaultCode::Init, format!("the host does not link: {error}")))?;
-        Ok(Self { module, linker })
+        Ok(Self { module, linker, exposed })
+    }
+
+    /// What of it can be seen.
+    pub(crate) fn exposed(&self) -> Option<&Exposed> {
+        self.exposed.as_ref()
     }
 
     /// A place for one instance, around the host's side of it.
@@ -173,6 +182,29 @@ fn check_sections(mut rest: &[u8]) -> Result<(), ModuleError> {
     Ok(())
 }
 
+/// The sections of a module, by number and content; `None` in the place of one that is cut off.
+pub(crate) struct Sections<'a>(&'a [u8]);
+
+impl<'a> Sections<'a> {
+    /// Those after the magic number and the version.
+    pub(crate) fn of(module: &'a [u8]) -> Self {
+        Self(module.get(8..).unwrap_or_default())
+    }
+}
+
+impl<'a> Iterator for Sections<'a> {
+    type Item = Option<(u8, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (number, after) = std::mem::take(&mut self.0).split_first()?;
+        let section = leb(after).and_then(|(length, body)| body.split_at_checked(usize::try_from(length).ok()?));
+        Some(section.map(|(content, rest)| {
+            self.0 = rest;
+            (*number, content)
+        }))
+    }
+}
+
 fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
     if section == 13 {
         return Err(ModuleError::Exceptions);
@@ -188,8 +220,9 @@ fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
 
 /// The module with its start section made an export. One whose start section is not well formed stays as it is, to be refused.
 fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let Some((header, rest)) = bytes.split_at_checked(8) else { return Cow::Borrowed(bytes) };
-    let mut sections: Vec<(u8, &[u8])> = Sections(rest).collect();
+    let Some(header) = bytes.get(..8) else { return Cow::Borrowed(bytes) };
+    // Up to one that is cut off.
+    let mut sections: Vec<(u8, &[u8])> = Sections::of(bytes).flatten().collect();
     let starts: Vec<usize> =
         sections.iter().enumerate().filter(|(_, (id, _))| *id == START).map(|(at, _)| at).collect();
     let [at] = *starts else { return Cow::Borrowed(bytes) };
@@ -223,21 +256,6 @@ fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// The sections of a module, as number and content, until one that is cut off.
-struct Sections<'a>(&'a [u8]);
-
-impl<'a> Iterator for Sections<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (section, after) = self.0.split_first()?;
-        let (length, body) = leb(after)?;
-        let (content, next) = body.split_at_checked(usize::try_from(length).ok()?)?;
-        self.0 = next;
-        Some((*section, content))
-    }
-}
-
 fn to_leb(mut number: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(5);
     while number >= 0x80 {
@@ -249,7 +267,7 @@ fn to_leb(mut number: u32) -> Vec<u8> {
 }
 
 /// An unsigned 32-bit number in LEB128, and what follows it.
-fn leb(bytes: &[u8]) -> Option<(u32, &[u8])> {
+pub(crate) fn leb(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut value = 0u32;
     for (index, byte) in bytes.iter().enumerate().take(5) {
         let part = u32::from(byte & 0x7f);

@@ -81,6 +81,7 @@ struct Worker {
     socket: UnixStream,
     inbox: Inbox,
     ring: Producer,
+    flight: File,
 }
 
 impl Worker {
@@ -93,8 +94,14 @@ impl Worker {
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let (memory, ring) = shared_ring(64 * 1024, 64);
         let blob = blob(wasm);
-        let wanted: [(RawFd, RawFd); 3] =
-            [(theirs.as_raw_fd(), SOCKET_FD), (memory.as_raw_fd(), RING_FD), (blob.as_raw_fd(), FIRST_BLOB_FD)];
+        let flight = memfd_create("flight", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&flight, u64::from(limits.capsule_kib) << 10).unwrap();
+        let wanted: [(RawFd, RawFd); 4] = [
+            (theirs.as_raw_fd(), SOCKET_FD),
+            (memory.as_raw_fd(), RING_FD),
+            (blob.as_raw_fd(), FIRST_BLOB_FD),
+            (flight.as_raw_fd(), FIRST_BLOB_FD + 1),
+        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_sanderling-worker"));
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         // SAFETY: between fork and exec only system calls are made, on descriptors that stay open until `spawn` returns.
@@ -106,7 +113,7 @@ impl Worker {
         };
         change(&mut command);
         let child = command.spawn().unwrap();
-        let mut worker = Self { child, socket: ours, inbox: Inbox::default(), ring };
+        let mut worker = Self { child, socket: ours, inbox: Inbox::default(), ring, flight: File::from(flight) };
         worker.say(&ToWorker::Start(Box::new(Start {
             name: "echo".into(),
             module: Blob { sha256: Digest::of(wasm), length: wasm.len() as u64 },
@@ -229,6 +236,34 @@ fn place<const N: usize>(wanted: [(RawFd, RawFd); N]) -> std::io::Result<()> {
         std::mem::forget(place);
     }
     Ok(())
+}
+
+#[test]
+fn what_led_to_a_fault_can_be_read_when_the_worker_is_gone() {
+    use sanderling_protocol::flight::{Basis, Header};
+    use std::os::unix::fs::FileExt;
+
+    let read = |worker: &Worker| {
+        let length = usize::try_from(worker.flight.metadata().unwrap().len()).unwrap();
+        let mut region = vec![0; length];
+        worker.flight.read_exact_at(&mut region, 0).unwrap();
+        let header = Header::read(&region, length).unwrap().unwrap();
+        let frame = header.frame.map(|(at, length)| region[at..at + length].to_vec());
+        (header.basis, frame)
+    };
+    let traps = r#"(func (export "sanderling_frame") (result i32) (unreachable))"#;
+    let mut worker = Worker::running(traps, Limits::default());
+    worker.frame(1, b"content");
+    assert!(matches!(worker.hear(), Heard::Fault(Fault { code: FaultCode::Trap, .. })));
+    worker.child.wait().unwrap();
+    assert_eq!(read(&worker), (Basis::Instance, Some(b"content".to_vec())));
+
+    let mut worker = Worker::running(ECHO, Limits::default());
+    worker.frame(1, b"1234 and more");
+    while worker.hear() != Heard::Done(1) {}
+    worker.child.kill().unwrap();
+    worker.child.wait().unwrap();
+    assert_eq!(read(&worker), (Basis::Instance, Some(b"1234 and more".to_vec())));
 }
 
 #[test]

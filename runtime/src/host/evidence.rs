@@ -8,12 +8,12 @@
 
 use sanderling_guest::{IMPORTS, image::RECT};
 use sanderling_protocol::worker::MAX_RECORD;
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, native, nn::explain, output::MAX_CHANNEL};
+use super::{Errno, HostState, Linker, answer, native, nn::explain, output::MAX_CHANNEL};
 use crate::{GuestMemory, image::ImageError};
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         IMPORTS,
         "emit_evidence",

@@ -1,12 +1,12 @@
 //! `frame_info` and `frame_read`: the frame at hand.
 
 use sanderling_guest::IMPORTS;
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, charge_copy};
 use crate::GuestMemory;
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(IMPORTS, "frame_info", |mut caller: Caller<'_, HostState>, out: i32| -> i32 {
         charge_copy(&mut caller, 0);
         answer(info(&mut caller, out))
@@ -35,13 +35,7 @@ fn info(caller: &mut Caller<'_, HostState>, out: i32) -> Result<i32, Errno> {
 fn read(caller: &mut Caller<'_, HostState>, offset: i32, ptr: i32, len: i32) -> Result<i32, Errno> {
     let (mut memory, state) = GuestMemory::split(caller)?;
     let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
-    let to = memory.slice_mut(ptr, len)?;
     let offset = usize::try_from(offset.cast_unsigned()).map_err(|_| Errno::INVAL)?;
-    let rest = frame.bytes.get(offset..).unwrap_or_default();
-    let count = rest.len().min(to.len());
-    let result = i32::try_from(count).map_err(|_| Errno::INVAL)?;
-    if let (Some(to), Some(from)) = (to.get_mut(..count), rest.get(..count)) {
-        to.copy_from_slice(from);
-    }
-    Ok(result)
+    let count = memory.copy_frame(ptr, len, &frame.bytes, offset)?;
+    i32::try_from(count).map_err(|_| Errno::INVAL)
 }

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use sanderling_guest::IMPORTS;
 use sanderling_protocol::worker::{MAX_METRIC_NAME, MAX_METRICS, Metric, MetricKind, check_metric};
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, charge_copy};
 use crate::GuestMemory;
 
 /// A module's metrics.
@@ -72,7 +72,7 @@ impl Metrics {
     }
 }
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     for (function, kind) in [("metric_add", MetricKind::Counter), ("metric_set", MetricKind::Gauge)] {
         linker.func_wrap(
             IMPORTS,

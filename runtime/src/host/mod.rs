@@ -6,6 +6,7 @@
 pub(crate) mod evidence;
 pub(crate) mod frame;
 pub(crate) mod lines;
+mod linker;
 pub mod metrics;
 pub mod nn;
 pub(crate) mod output;
@@ -15,13 +16,15 @@ pub(crate) mod wasi;
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
+pub use linker::{HostArgument, HostFunction, HostResult, HostValue, Linker};
 use sanderling_guest::{errno, frame::FrameHeader};
 use sanderling_protocol::deployment::{Grant, Limits};
-use wasmi::{Caller, Linker, Memory, errors::LinkerError};
+use wasmi::{Caller, Memory, errors::LinkerError};
 
 use crate::{
     Clock, Output, Random,
     limits::{GuestLimiter, TokenBucket},
+    record::Tape,
 };
 
 /// An errno as guests get it: positive here, negated at the border.
@@ -225,6 +228,10 @@ pub struct HostState {
     pub(crate) lines_dropped: u64,
     /// What was counted so far.
     pub(crate) counters: Counters,
+    /// Who looks on.
+    pub(crate) tape: Tape,
+    /// Host functions called since the call into the guest began, or the frame.
+    pub(crate) calls: u64,
     /// Refused calls by host function.
     denied: BTreeMap<&'static str, u64>,
 }
@@ -251,6 +258,8 @@ impl HostState {
             clock: ports.clock,
             random: ports.random,
             stop: ports.stop,
+            tape: Tape::Off,
+            calls: 0,
             denied: BTreeMap::new(),
         }
     }
@@ -295,7 +304,10 @@ const COPIED_PER_FUEL: u64 = 8;
 /// Charges native work as fuel, so that a guest cannot hide work in the host. What the present slice cannot pay is
 /// remembered and paid between slices.
 pub fn charge(caller: &mut Caller<'_, HostState>, native_ns: u64) {
-    let cost = native_ns.saturating_mul(FUEL_PER_NATIVE_NS);
+    charge_fuel(caller, native_ns.saturating_mul(FUEL_PER_NATIVE_NS));
+}
+
+fn charge_fuel(caller: &mut Caller<'_, HostState>, cost: u64) {
     let left = caller.get_fuel().unwrap_or(0);
     let paid = cost.min(left);
     if caller.set_fuel(left - paid).is_ok() {
@@ -319,15 +331,16 @@ pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Call
 }
 
 /// Links every host function there is.
-pub(crate) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
-    frame::register(linker)?;
-    output::register(linker)?;
-    evidence::register(linker)?;
-    state::register(linker)?;
-    metrics::register(linker)?;
-    nn::register(linker)?;
-    vision::register(linker)?;
-    wasi::register(linker)
+pub(crate) fn register(linker: &mut wasmi::Linker<HostState>) -> Result<(), LinkerError> {
+    let mut linker = Linker::new(linker);
+    frame::register(&mut linker)?;
+    output::register(&mut linker)?;
+    evidence::register(&mut linker)?;
+    state::register(&mut linker)?;
+    metrics::register(&mut linker)?;
+    nn::register(&mut linker)?;
+    vision::register(&mut linker)?;
+    wasi::register(&mut linker)
 }
 
 /// The functions that a guest may import from `module`, for error messages; a test holds the list to the linker.

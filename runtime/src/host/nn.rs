@@ -26,9 +26,9 @@ use sanderling_guest::{
     IMPORTS,
     tensor::{INFO, MAX_RANK, TensorType},
 };
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, native, output};
+use super::{Errno, HostState, Linker, answer, native, output};
 use crate::{GuestMemory, infer::InferError};
 pub(super) use error::NnError;
 use error::{SUCCESS, UNSUPPORTED_OPERATION};
@@ -51,7 +51,7 @@ const AUTO: i32 = 3;
 ///
 /// # Errors
 /// Where a name is linked twice.
-pub fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         MODULE,
         "load",

@@ -5,9 +5,9 @@
 
 use sanderling_guest::IMPORTS;
 use sanderling_protocol::worker::{MAX_LOG_LINE, MAX_RECORD};
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, charge_copy};
 use crate::GuestMemory;
 
 /// Lines a second that a guest may log; bursts of one second's worth pass.
@@ -17,7 +17,7 @@ pub(super) const MAX_CHANNEL: usize = 64;
 const WARN: u8 = 1;
 const TRACE: u8 = 4;
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         IMPORTS,
         "emit",

@@ -21,9 +21,9 @@ use sanderling_protocol::worker::{
     MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE, State, StateChanges, StateError, StateKey, StateSize, StateValue,
     check_key, check_value,
 };
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, charge_copy};
 use crate::GuestMemory;
 
 // What guests are told is what is held to.
@@ -135,7 +135,7 @@ impl ModuleState {
     }
 }
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         IMPORTS,
         "state_get",

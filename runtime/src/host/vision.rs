@@ -10,10 +10,10 @@ use sanderling_guest::{
     image::{Element, ImageOp, Layout, OP},
     tensor::TensorType,
 };
-use wasmi::{Caller, Linker, errors::LinkerError};
+use wasmi::{Caller, errors::LinkerError};
 
 use super::{
-    Errno, HostState, answer, native,
+    Errno, HostState, Linker, answer, native,
     nn::{NnError, explain},
 };
 use crate::{GuestMemory, image::ImageError, infer::InferError};
@@ -22,7 +22,7 @@ use crate::{GuestMemory, image::ImageError, infer::InferError};
 ///
 /// # Errors
 /// Where a name is linked twice.
-pub fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         IMPORTS,
         "image_tensor",

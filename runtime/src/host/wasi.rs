@@ -15,10 +15,10 @@ mod strings;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use wasmi::{Caller, Error, Linker, errors::LinkerError};
+use wasmi::{Caller, Error, errors::LinkerError};
 
 pub(crate) use self::{descriptors::Descriptors, strings::Strings};
-use super::{Errno, HostState, charge_copy};
+use super::{Errno, HostState, Linker, charge_copy};
 use crate::GuestMemory;
 
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
@@ -88,7 +88,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().chain(refused::names())
 }
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(MODULE, "args_get", |mut caller: Host<'_>, pointers: i32, bytes: i32| -> i32 {
         strings::get(&mut caller, |strings| &strings.arguments, pointers, bytes)
     })?;

@@ -13,17 +13,22 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use sanderling_protocol::worker::{Fault, FaultCode};
+use sanderling_guest::frame::FrameHeader;
+use sanderling_protocol::{
+    flight::{Export, Snapshot},
+    worker::{Fault, FaultCode},
+};
 use wasmi::{Instance, Store};
 
 use super::calls::{Calls, Failed, Place};
 use crate::{
-    call,
+    Clock, call,
     exports::{COMMAND, Command, Exports},
     fault::{self, Ended},
     host::{Counters, CurrentFrame, HostState, lines, state::ModuleState},
     limits::Budget,
     module::Linked,
+    record::{RestoreError, Tape, Watched},
 };
 
 /// What a guest consists of.
@@ -39,6 +44,8 @@ pub(crate) struct Reactor {
     exports: Exports,
     /// Where the guest wants frames of the length of the last one.
     place: Option<Place>,
+    /// What of the instance a recorder sees.
+    watched: Watched,
 }
 
 pub(crate) struct Fresh {
@@ -48,6 +55,10 @@ pub(crate) struct Fresh {
     state: Option<HostState>,
     /// Linear memory of the last instance at its end.
     memory_bytes: u64,
+    /// A digest of the state in which a fault left an instance.
+    digest: Option<u64>,
+    /// The functions that a fault left on the shadow of its stack.
+    stack: Vec<u32>,
 }
 
 enum Entry {
@@ -58,8 +69,11 @@ enum Entry {
 
 impl Body {
     /// One that keeps its first instance.
-    pub(crate) fn reactor(exports: Exports, store: Store<HostState>) -> Self {
-        Self::Reactor(Box::new(Reactor { store, exports, place: None }))
+    pub(crate) fn reactor(exports: Exports, mut store: Store<HostState>, watched: Watched) -> Self {
+        if let Some(flight) = store.data_mut().tape.flight() {
+            flight.whole = watched.whole;
+        }
+        Self::Reactor(Box::new(Reactor { store, exports, place: None, watched }))
     }
 
     /// One that calls the same exports in a fresh instance for each frame.
@@ -76,7 +90,14 @@ impl Body {
         let mut state = first.into_data();
         let memory_bytes = state.own.limiter.memory_bytes();
         state.renew();
-        Self::Fresh(Box::new(Fresh { linked, entry, state: Some(state), memory_bytes }))
+        Self::Fresh(Box::new(Fresh {
+            linked,
+            entry,
+            state: Some(state),
+            memory_bytes,
+            digest: None,
+            stack: Vec::new(),
+        }))
     }
 
     /// Linear memory, all memories together, in bytes; of the last instance where there is none now.
@@ -104,18 +125,81 @@ impl Body {
         self.host_mut().map(|host| &mut host.state)
     }
 
-    pub(super) fn host_mut(&mut self) -> Option<&mut HostState> {
+    pub(super) fn host(&self) -> Option<&HostState> {
+        match self {
+            Self::Reactor(reactor) => Some(reactor.store.data()),
+            Self::Fresh(fresh) => fresh.state.as_ref(),
+        }
+    }
+
+    /// The host's side; none while an instance of its own handles a frame.
+    pub(crate) fn host_mut(&mut self) -> Option<&mut HostState> {
         match self {
             Self::Reactor(reactor) => Some(reactor.store.data_mut()),
             Self::Fresh(fresh) => fresh.state.as_mut(),
         }
     }
 
-    fn host(&self) -> Option<&HostState> {
+    /// Who looks on.
+    pub(crate) fn tape(&mut self) -> Option<&mut Tape> {
+        self.host_mut().map(|state| &mut state.tape)
+    }
+
+    /// A digest of the state as it is, or as a fault left it; `None` where nobody looks on.
+    pub(super) fn digest(&self) -> Option<u64> {
         match self {
-            Self::Reactor(reactor) => Some(reactor.store.data()),
-            Self::Fresh(fresh) => fresh.state.as_ref(),
+            Self::Reactor(reactor) => {
+                reactor.store.data().tape.watches().then(|| reactor.watched.digest(&reactor.store))
+            }
+            Self::Fresh(fresh) => fresh.digest,
         }
+    }
+
+    /// The functions on the shadow of the call stack, innermost first.
+    pub(crate) fn stack(&self) -> Vec<u32> {
+        match self {
+            Self::Reactor(reactor) => reactor.watched.stack(&reactor.store),
+            Self::Fresh(fresh) => fresh.stack.clone(),
+        }
+    }
+
+    /// Tells a recorder of a frame that is about to be given, and takes a snapshot before where one is due.
+    pub(super) fn record_frame(&mut self, header: &FrameHeader, content: &[u8], clock: &dyn Clock) {
+        match self {
+            Self::Reactor(reactor) => {
+                if reactor.store.data_mut().tape.flight().is_some_and(|flight| flight.wants_snapshot(content.len())) {
+                    reactor.take_snapshot(clock);
+                }
+            }
+            Self::Fresh(fresh) => {
+                if let Some(flight) = fresh.state.as_mut().and_then(|state| state.tape.flight()) {
+                    flight.instance();
+                }
+            }
+        }
+        if let Some(flight) = self.tape().and_then(Tape::flight) {
+            flight.frame(&header.to_bytes(), content);
+        }
+    }
+
+    /// Takes a snapshot, whether one is due or not. What has an instance for each frame begins anew by itself.
+    pub(super) fn record_anew(&mut self, clock: &dyn Clock) {
+        if let Self::Reactor(reactor) = self {
+            reactor.take_snapshot(clock);
+        }
+    }
+
+    /// Puts a reactor into the state of a snapshot.
+    ///
+    /// # Errors
+    /// Where the snapshot is not of this module.
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot<'_>) -> Result<(), RestoreError> {
+        let Self::Reactor(reactor) = self else { return Ok(()) };
+        reactor.watched.restore(&mut reactor.store, snapshot)?;
+        reactor.place = snapshot
+            .place
+            .and_then(|(len, ptr)| Some(Place { len: usize::try_from(len).ok()?, ptr: usize::try_from(ptr).ok()? }));
+        Ok(())
     }
 
     pub(super) fn start(&mut self, budget: &mut Budget) -> Result<(), Failed> {
@@ -150,6 +234,18 @@ impl Body {
 }
 
 impl Reactor {
+    fn take_snapshot(&mut self, clock: &dyn Clock) {
+        let before = clock.mono_ns();
+        // Out of the store, so that the store can be read while it is written to.
+        let mut tape = std::mem::take(&mut self.store.data_mut().tape);
+        if let Some(flight) = tape.flight().filter(|flight| flight.whole) {
+            let place = self.place.map(|place| (place.len as u64, place.ptr as u64));
+            flight.write_snapshot(|to| self.watched.write(&self.store, place, to));
+            flight.paid(clock.mono_ns().saturating_sub(before));
+        }
+        self.store.data_mut().tape = tape;
+    }
+
     fn calls<'a>(&'a mut self, budget: &'a mut Budget) -> Calls<'a> {
         Calls { store: &mut self.store, exports: &self.exports, budget }
     }
@@ -172,7 +268,16 @@ impl Fresh {
         };
         state.frame = Some(frame);
         let mut store = self.linked.store(state);
-        let result = self.run(&mut store, budget);
+        let mut instance = None;
+        let result = self.run(&mut store, budget, &mut instance);
+        self.digest = None;
+        if let (Err(Failed::Fault(_)), Some(instance), Some(exposed)) = (&result, instance, self.linked.exposed()) {
+            let watched = Watched::find(&store, instance, exposed);
+            self.digest = Some(watched.digest(&store));
+            if store.data_mut().tape.player().is_some_and(|player| player.is_inexact()) {
+                self.stack = watched.stack(&store);
+            }
+        }
         let mut state = store.into_data();
         lines::end_lines(&mut state);
         self.memory_bytes = state.own.limiter.memory_bytes();
@@ -182,11 +287,17 @@ impl Fresh {
         (result, frame)
     }
 
-    fn run(&self, store: &mut Store<HostState>, budget: &mut Budget) -> Result<(), Failed> {
+    fn run(
+        &self,
+        store: &mut Store<HostState>,
+        budget: &mut Budget,
+        made: &mut Option<Instance>,
+    ) -> Result<(), Failed> {
         let instance = call::instantiate(store, &self.linked, budget).map_err(|ended| match ended {
             Ended::Stopped => Failed::Stopped,
             ended => Failed::Fault(fault::of_instantiation(&ended, &store.data().limits)),
         })?;
+        *made = Some(instance);
         match &self.entry {
             Entry::Isolated(exports) => {
                 let exports = &exports.again(store, instance).map_err(Failed::Fault)?;
@@ -203,6 +314,9 @@ impl Fresh {
 fn command(store: &mut Store<HostState>, instance: Instance, budget: &mut Budget) -> Result<(), Failed> {
     let Command { memory, start } = Command::find(store, instance).map_err(Failed::Fault)?;
     store.data_mut().own.memory = Some(memory);
+    if !store.data_mut().tape.begin(Export::Command, 0) {
+        return Err(Failed::Stopped);
+    }
     let ended = match call::run(store, start, (), budget) {
         Ok(()) => return Ok(()),
         Err(Ended::Error(error)) => match error.i32_exit_status() {

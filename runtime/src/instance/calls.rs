@@ -1,11 +1,14 @@
 //! What is called of one instance of a module that exports `sanderling_frame`.
 
-use sanderling_protocol::worker::{Fault, FaultCode};
+use sanderling_protocol::{
+    flight::Export,
+    worker::{Fault, FaultCode},
+};
 use wasmi::{Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::{
     call,
-    exports::{BUFFER, Exports, FRAME, INITIALIZE, START, STOP},
+    exports::{BUFFER, Exports, FRAME, START},
     fault::{self, Ended},
     host::HostState,
     limits::Budget,
@@ -34,8 +37,8 @@ impl Failed {
 /// Where a guest wants frames of this length.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    len: usize,
-    ptr: usize,
+    pub(super) len: usize,
+    pub(super) ptr: usize,
 }
 
 /// One instance, while it is called within one budget.
@@ -49,10 +52,10 @@ impl Calls<'_> {
     /// `_initialize` and `sanderling_start`, where exported.
     pub(super) fn start(&mut self) -> Result<(), Failed> {
         if let Some(initialize) = self.exports.initialize {
-            self.call(initialize, (), INITIALIZE)?;
+            self.call(initialize, (), Export::Initialize, 0)?;
         }
         let Some(start) = self.exports.start else { return Ok(()) };
-        match self.call(start, (), START)? {
+        match self.call(start, (), Export::Start, 0)? {
             0 => Ok(()),
             code => Err(returned(FaultCode::Init, START, code)),
         }
@@ -61,7 +64,7 @@ impl Calls<'_> {
     /// Writes the frame at hand where the guest wants it, and calls `sanderling_frame`.
     pub(super) fn frame(&mut self, place: &mut Option<Place>) -> Result<(), Failed> {
         self.deliver(place)?;
-        match self.call(self.exports.frame, (), FRAME)? {
+        match self.call(self.exports.frame, (), Export::Frame, 0)? {
             0 => Ok(()),
             code => Err(returned(FaultCode::Guest, FRAME, code)),
         }
@@ -69,7 +72,7 @@ impl Calls<'_> {
 
     /// `sanderling_stop`, where exported.
     pub(super) fn stop(&mut self) -> Result<(), Failed> {
-        self.exports.stop.map_or(Ok(()), |stop| self.call(stop, (), STOP))
+        self.exports.stop.map_or(Ok(()), |stop| self.call(stop, (), Export::Stop, 0))
     }
 
     /// Writes the frame where the guest wants frames of this length; it is asked when the length changes.
@@ -100,7 +103,7 @@ impl Calls<'_> {
     fn ask_for_place(&mut self, buffer: TypedFunc<i32, i32>, len: usize) -> Result<Place, Failed> {
         let asked = i32::try_from(len)
             .map_err(|_| Failed::Refused(format!("a frame of {len} bytes is larger than a guest can take")))?;
-        let ptr = self.call(buffer, asked, BUFFER)?.cast_unsigned() as usize;
+        let ptr = self.call(buffer, asked, Export::Buffer, asked.cast_unsigned())?.cast_unsigned() as usize;
         if ptr == 0 && len > 0 {
             return Err(Failed::Refused(format!(
                 "the guest has no room for a frame of {len} bytes; raise memory_mib, or send smaller frames"
@@ -113,9 +116,14 @@ impl Calls<'_> {
         &mut self,
         func: TypedFunc<P, R>,
         params: P,
-        export: &str,
+        export: Export,
+        argument: u32,
     ) -> Result<R, Failed> {
-        call::run(self.store, func, params, self.budget).map_err(|ended| Failed::of(&ended, export, self.store.data()))
+        if !self.store.data_mut().tape.begin(export, argument) {
+            return Err(Failed::Stopped);
+        }
+        call::run(self.store, func, params, self.budget)
+            .map_err(|ended| Failed::of(&ended, export.name(), self.store.data()))
     }
 }
 

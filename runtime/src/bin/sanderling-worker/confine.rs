@@ -180,9 +180,10 @@ pub(crate) fn in_use() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What the process may take: what it has, the ring included, and what its module may use beyond.
+/// What the process may take: what it has, the memory that it shares included, and what its module may use beyond.
 fn address_space(start: &Start, ring_len: u64, in_use: Option<u64>) -> u64 {
-    let Limits { memory_mib, native_memory_mib, .. } = start.limits;
+    let Limits { memory_mib, native_memory_mib, capsule_kib, .. } = start.limits;
+    let shared = ring_len.saturating_add(u64::from(capsule_kib) << 10);
     [
         u64::from(memory_mib).saturating_mul(GROWTH * MIB),
         u64::from(native_memory_mib).saturating_mul(MIB),
@@ -191,7 +192,7 @@ fn address_space(start: &Start, ring_len: u64, in_use: Option<u64>) -> u64 {
         BEYOND,
     ]
     .into_iter()
-    .fold(in_use.unwrap_or(USUAL.saturating_add(ring_len)), u64::saturating_add)
+    .fold(in_use.unwrap_or(USUAL.saturating_add(shared)), u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn the_address_space_is_what_the_deployment_says_beyond_what_is_in_use() {
         assert_eq!(address_space(&start(1, 8, 10), 4096, Some(70 * MIB)), 80 * MIB + 120 + BEYOND);
-        assert_eq!(address_space(&start(1, 8, 10), 4096, None), USUAL + 4096 + 10 * MIB + 120 + BEYOND);
+        assert_eq!(address_space(&start(1, 8, 10), 4096, None), USUAL + 4096 + 11 * MIB + 120 + BEYOND);
         assert_eq!(address_space(&start(1, 8, u64::MAX), 4096, Some(1)), u64::MAX);
         let keeping = Start { grants: vec![Grant::State(1 << 20)], ..start(1, 8, 0) };
         assert_eq!(address_space(&keeping, 0, Some(0)), 10 * MIB + state_memory(1 << 20) + BEYOND);

@@ -21,7 +21,9 @@ use sanderling_protocol::{
         WireError, ring::RingError,
     },
 };
-use sanderling_runtime::{Clock, Guest, LoadSpec, NamedModel, Outcome, Ports, Random};
+use sanderling_runtime::{
+    Clock, Flight, Guest, LoadSpec, NamedModel, Outcome, Ports, Random, Region, infer::tract::Tract,
+};
 use thiserror::Error;
 
 use crate::{
@@ -93,6 +95,10 @@ pub(crate) fn serve() -> Result<End, ServeError> {
         other => return Err(ServeError::Unexpected(name(&other))),
     };
     let blobs = take_blobs(&start)?;
+    let flight = match start.flight_fd() {
+        Some(fd) => Some(shared::map_flight(&shared::inherited(fd)?)?),
+        None => None,
+    };
     let ring = Ring::map(&ring_fd)?;
     allocator::keep_to_one_heap();
     allocator::note_in(ring.refused());
@@ -106,7 +112,7 @@ pub(crate) fn serve() -> Result<End, ServeError> {
     SystemClock.mono_ns();
     let unconfined = confine::confine(&start, ring.length(), inherited)?;
     let out = Outbound::new(socket);
-    match load(start, blobs, &ring, &out)? {
+    match load(start, blobs, &ring, flight, &out)? {
         Ok(guest) => {
             sanderling_pages::give_back();
             out.say(&FromWorker::Ready(ready(&guest, unconfined)));
@@ -141,7 +147,13 @@ fn read(fd: OwnedFd, blob: &Blob) -> Result<Vec<u8>, ServeError> {
     Ok(bytes)
 }
 
-fn load(start: Start, blobs: Vec<OwnedFd>, ring: &Ring, out: &Outbound) -> Result<Result<Guest, Fault>, ServeError> {
+fn load(
+    start: Start,
+    blobs: Vec<OwnedFd>,
+    ring: &Ring,
+    flight: Option<&'static mut [u8]>,
+    out: &Outbound,
+) -> Result<Result<Guest, Fault>, ServeError> {
     let mut blobs = blobs.into_iter();
     let mut next = |blob: &Blob| match blobs.next() {
         Some(fd) => read(fd, blob),
@@ -169,7 +181,13 @@ fn load(start: Start, blobs: Vec<OwnedFd>, ring: &Ring, out: &Outbound) -> Resul
         limits: start.limits,
         execution: start.execution,
     };
-    Ok(Guest::load(spec, ports))
+    Ok(match flight {
+        Some(memory) => {
+            let flight = Flight::new(Region::Static(memory));
+            Guest::load_recorded(flight, Arc::new(Tract::new(&spec.limits)), spec, ports)
+        }
+        None => Guest::load(spec, ports),
+    })
 }
 
 /// The kernel's randomness; it needs no descriptor.
@@ -323,10 +341,12 @@ impl Worker {
         }
     }
 
-    /// The guest is over; what it counted is told before that.
+    /// The guest is over; what it counted is told before that. Then the record of what led to it is ended.
     fn over(&mut self, fault: Fault) -> Result<End, ServeError> {
         self.tell_metrics(0);
-        end_with(&self.out, fault)
+        let end = end_with(&self.out, fault)?;
+        self.guest.seal();
+        Ok(end)
     }
 
     fn obey(&mut self, message: &ToWorker) -> Result<Option<End>, ServeError> {

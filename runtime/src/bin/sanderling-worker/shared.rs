@@ -36,6 +36,9 @@ pub(crate) enum SharedError {
     /// The shared memory cannot be mapped.
     #[error("the frame ring cannot be mapped: {0}")]
     Map(Errno),
+    /// The flight recorder's memory cannot be mapped.
+    #[error("the flight recorder's memory cannot be mapped: {0}")]
+    Flight(Errno),
     /// What is mapped is not a ring.
     #[error("the frame ring is broken: {0}")]
     Ring(#[from] RingError),
@@ -55,6 +58,19 @@ pub(crate) fn inherited(fd: RawFd) -> Result<OwnedFd, SharedError> {
     // SAFETY: it is open, and nobody else in this process owns it: all descriptors below `NEXT` were taken through
     // here, and the descriptors that this process opens itself are opened after the inherited ones were taken.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Maps the memory that the flight recorder writes to. It stays mapped until the process ends.
+pub(crate) fn map_flight(fd: &OwnedFd) -> Result<&'static mut [u8], SharedError> {
+    let length = fstat(fd.as_fd()).map_err(SharedError::Flight)?.st_size;
+    let length = usize::try_from(length).ok().filter(|length| *length > 0).ok_or(SharedError::Flight(Errno::INVAL))?;
+    // SAFETY: a new mapping at a place that the kernel chooses; it is never unmapped.
+    let base = unsafe { mmap(null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd.as_fd(), 0) }
+        .map_err(SharedError::Flight)?;
+    let base = NonNull::new(base.cast::<u8>()).ok_or(SharedError::Flight(Errno::INVAL))?;
+    // SAFETY: `length` bytes are mapped there for reading and writing until the process ends, the descriptor was taken once, so
+    // that there is no other mapping in this process, and no other process maps it: the supervisor reads it when this one is gone.
+    Ok(unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), length) })
 }
 
 /// The consumer's end of the frame ring. The memory stays mapped until the process ends.

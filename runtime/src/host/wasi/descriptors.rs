@@ -4,7 +4,7 @@
 //! want the name of a file: each time it is opened is a descriptor of its own, with a position of its own. What the guest closed stays
 //! closed for the life of its instance.
 
-use wasmi::{Linker, errors::LinkerError};
+use wasmi::errors::LinkerError;
 
 use super::{
     Host, MODULE, Standard, code,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     GuestMemory,
-    host::{HostState, charge_copy, lines::Stream},
+    host::{HostState, Linker, charge_copy, lines::Stream},
 };
 
 /// The descriptor of the directory `/dev`.
@@ -115,7 +115,7 @@ pub(super) fn content(state: &HostState) -> &[u8] {
     state.frame.as_ref().map_or(&[], |frame| &*frame.bytes)
 }
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(MODULE, "fd_close", |mut caller: Host<'_>, fd: i32| -> i32 { close(&mut caller, fd) })?;
     linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
         describe(&mut caller, fd, out, |_, node| fdstat(node))

@@ -1,6 +1,6 @@
 //! The directory `/dev` of a command, and the one file in it: `stdin`, the frame, to be read.
 
-use wasmi::{Linker, errors::LinkerError};
+use wasmi::errors::LinkerError;
 
 use super::{
     Host, MODULE, code,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     GuestMemory,
-    host::{Errno, HostState, charge_copy},
+    host::{Errno, HostState, Linker, charge_copy},
 };
 
 const NAME: &[u8] = b"/dev";
@@ -25,7 +25,7 @@ const TRUNCATE: i32 = 1 << 3;
 /// `rights`: to write.
 const WRITE: i64 = 1 << 6;
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(MODULE, "fd_prestat_get", |mut caller: Host<'_>, fd: i32, out: i32| -> i32 {
         prestat(&mut caller, fd, out)
     })?;

@@ -2,14 +2,14 @@
 //! which merely link these functions load. What names a descriptor that is not open answers `EBADF`, what names one that is
 //! `ENOSYS` (or `ENOTSOCK`), and so does what names none.
 
-use wasmi::{FuncType, Linker, Val, ValType, errors::LinkerError};
+use wasmi::{FuncType, Val, ValType, errors::LinkerError};
 
 use super::{
     MODULE,
     descriptors::node,
     wasi_errno::{BADF, NOSYS, NOTSOCK},
 };
-use crate::host::HostState;
+use crate::host::Linker;
 
 /// Name, parameters (`i` an i32, `I` an i64), and the answer where the first parameter is an open descriptor. Every one returns an i32.
 const REFUSED: [(&str, &str, i32); 24] = [
@@ -43,7 +43,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     REFUSED.iter().map(|(name, ..)| *name)
 }
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     for (name, parameters, open) in REFUSED {
         let signal = name == "proc_raise";
         let parameters = parameters.bytes().map(|kind| if kind == b'I' { ValType::I64 } else { ValType::I32 });

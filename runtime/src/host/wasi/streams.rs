@@ -1,6 +1,6 @@
 //! Reading the frame, and writing lines: `fd_read`, `fd_pread`, `fd_write`.
 
-use wasmi::{Linker, errors::LinkerError};
+use wasmi::errors::LinkerError;
 
 use super::{
     Host, MODULE, code,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     GuestMemory,
     host::{
-        Errno, HostState, charge_copy,
+        Errno, HostState, Linker, charge_copy,
         lines::{Stream, write_stream},
     },
 };
@@ -19,7 +19,7 @@ use crate::{
 const MAX_BUFFERS: i32 = 64;
 const MAX_BYTES: usize = 64 * 1024;
 
-pub(super) fn register(linker: &mut Linker<HostState>) -> Result<(), LinkerError> {
+pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
         MODULE,
         "fd_read",
