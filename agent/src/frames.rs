@@ -172,7 +172,7 @@ impl fmt::Debug for Frame {
 }
 
 /// A sensor's place among the sensors of this agent, given by the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SensorId(pub u16);
 
 /// Where sensors put their frames. The router is one; tests have others.

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod atomic_file;
+pub mod capsules;
 pub mod certificate;
 pub mod clock;
 pub mod doctor;

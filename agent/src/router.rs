@@ -8,7 +8,13 @@
 //!
 //! Limits: at most [`MAX_SENSORS`] sensors.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use tokio::sync::Notify;
 
 use crate::{
     frames::{Frame, FrameSink, SensorId},
@@ -24,6 +30,11 @@ pub struct Router {
     sensors: RefCell<BTreeMap<String, SensorId>>,
     routes: RefCell<Vec<Vec<Route>>>,
     active: RefCell<Vec<Rc<Inlet>>>,
+    /// Sensors whose next frame somebody wants to see.
+    taps: RefCell<BTreeSet<SensorId>>,
+    tapped: RefCell<Vec<(SensorId, Frame)>>,
+    /// Told when a frame was tapped.
+    wake: RefCell<Option<Rc<Notify>>>,
 }
 
 struct Route {
@@ -52,6 +63,26 @@ impl Router {
         Some(id)
     }
 
+    /// Wakes `wake` when a frame was tapped.
+    pub fn wake(&self, wake: Rc<Notify>) {
+        self.wake.replace(Some(wake));
+    }
+
+    /// Keeps the next frame of a sensor, whether a module asks for it or not.
+    pub fn tap(&self, sensor: &str) {
+        if let Some(id) = self.sensor(sensor) {
+            self.taps.borrow_mut().insert(id);
+        }
+    }
+
+    /// The frames that were kept, and their sensors.
+    pub fn tapped(&self) -> Vec<(String, Frame)> {
+        let tapped = self.tapped.take();
+        let sensors = self.sensors.borrow();
+        let name = |id: SensorId| sensors.iter().find(|(_, known)| **known == id).map(|(name, _)| name.clone());
+        tapped.into_iter().filter_map(|(id, frame)| Some((name(id)?, frame))).collect()
+    }
+
     /// Feeds these modules, and no others, from the next frame on; they take over what waits for modules of the same name that were
     /// fed before. An input whose sensor does not exist gets nothing.
     pub fn switch(&self, inlets: Vec<Rc<Inlet>>) {
@@ -78,6 +109,12 @@ impl Router {
 
 impl FrameSink for Router {
     fn frame(&self, sensor: SensorId, frame: &Frame) {
+        if !self.taps.borrow().is_empty() && self.taps.borrow_mut().remove(&sensor) {
+            self.tapped.borrow_mut().push((sensor, frame.clone()));
+            if let Some(wake) = &*self.wake.borrow() {
+                wake.notify_one();
+            }
+        }
         let routes = self.routes.borrow();
         for route in routes.get(usize::from(sensor.0)).into_iter().flatten() {
             route.inlet.offer(route.lane, frame);
@@ -86,6 +123,7 @@ impl FrameSink for Router {
 
     fn wanted(&self, sensor: SensorId) -> bool {
         self.routes.borrow().get(usize::from(sensor.0)).is_some_and(|routes| !routes.is_empty())
+            || self.taps.borrow().contains(&sensor)
     }
 
     fn flush(&self) {
@@ -167,6 +205,20 @@ mod tests {
             feed.seqs()
         });
         assert_eq!(feeds, [vec![1, 2, 3, 4], vec![4], vec![1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn the_next_frame_of_a_sensor_can_be_seen_without_a_module() {
+        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let sensor = router.sensor("s").unwrap();
+        assert!(!router.wanted(sensor));
+        router.tap("s");
+        assert!(router.wanted(sensor));
+        router.frame(sensor, &frame(&pool, 1));
+        router.frame(sensor, &frame(&pool, 2));
+        let tapped = router.tapped();
+        assert_eq!(tapped.iter().map(|(name, frame)| (&**name, frame.header.seq)).collect::<Vec<_>>(), [("s", 1)]);
+        assert!(!router.wanted(sensor) && router.tapped().is_empty());
     }
 
     #[test]

@@ -7,10 +7,15 @@
 
 use std::time::Duration;
 
-use sanderling_protocol::command::{Answer, Command, Logging, RestartRequest, Restarted};
+use sanderling_protocol::command::{Answer, CapsuleRequest, Command, Logging, RestartRequest, Restarted};
 use serde_json::json;
 
-use super::{Driver, logs::LINES_PER_S};
+use super::{
+    Driver,
+    capsules::{Asked, Question, refusal},
+    keeper::Job,
+    logs::LINES_PER_S,
+};
 use crate::{
     link::{Message, Publish, Response},
     rate::Bucket,
@@ -64,21 +69,32 @@ impl Driver {
         }
         let answer = match self.rates.take(self.clock.mono()) {
             Ok(()) => match Command::parse(&name, &message.payload) {
-                Ok(command) => self.obey(command),
-                Err(error) => refusal(error.to_string()),
+                Ok(command) => self.obey(command, &message.response),
+                Err(error) => Some(refusal(error.to_string())),
             },
-            Err(Some(answer)) => answer,
+            Err(Some(answer)) => Some(answer),
             Err(None) => return,
         };
-        tracing::info!(name, ok = answer.ok, "command");
-        if let Some(response) = &message.response {
+        tracing::info!(name, ok = answer.as_ref().is_none_or(|answer| answer.ok), "command");
+        if let (Some(answer), Some(response)) = (answer, &message.response) {
             self.answer(response, &answer);
         }
     }
 
-    fn obey(&mut self, command: Command) -> Answer {
-        let done = |body| Answer { ok: true, error: None, body };
+    /// The answer; `None` where it comes later.
+    fn obey(&mut self, command: Command, asked: &Asked) -> Option<Answer> {
+        let done = |body| Some(Answer { ok: true, error: None, body });
+        let later = |question| Job::Capsules(question, asked.clone());
         match command {
+            Command::Capsules => {
+                self.keeper.give(later(Question::List));
+                None
+            }
+            Command::Capsule(CapsuleRequest { id, offset }) => {
+                self.keeper.give(later(Question::Piece { id, offset }));
+                None
+            }
+            Command::Capture(request) => self.capture(&request, asked.clone()),
             Command::Ping => {
                 let uptime = self.mono();
                 done(Some(json!({ "agent": env!("CARGO_PKG_VERSION"), "uptime_s": whole_seconds(uptime) })))
@@ -93,7 +109,7 @@ impl Driver {
                     let restarted = Restarted { module, was: before.state, restarts: before.restarts };
                     done(serde_json::to_value(restarted).ok())
                 }
-                Err(error) => refusal(error),
+                Err(error) => Some(refusal(error)),
             },
             Command::Logs(request) => {
                 let lease_s = self.gathered.borrow_mut().logs.begin(request, self.mono());
@@ -108,7 +124,7 @@ impl Driver {
         }
     }
 
-    fn answer(&self, response: &Response, answer: &Answer) {
+    pub(super) fn answer(&self, response: &Response, answer: &Answer) {
         let topic = &response.topic;
         if topic.is_empty() || topic.len() > MAX_TOPIC || topic.contains(['+', '#', '\0']) {
             return tracing::warn!("an answer was asked for on what is not a topic");
@@ -122,10 +138,6 @@ impl Driver {
             tracing::warn!(%error, "the answer was not sent");
         }
     }
-}
-
-fn refusal(error: String) -> Answer {
-    Answer { ok: false, error: Some(error), body: None }
 }
 
 fn whole_seconds(time: Duration) -> u64 {

@@ -79,6 +79,7 @@ impl Driver {
     fn start(&mut self, generation: u64, plan: Arc<Plan>) {
         tracing::info!(generation, deployment = %plan.slot.name, "a deployment is started");
         self.gathered.borrow_mut().states().place(generation, plan.identity);
+        self.capsules.know(generation, &plan);
         let channels = self.works.place(generation, &plan);
         self.spool.configure(channels);
         if !self.works.launch_staged(generation) {

@@ -16,12 +16,13 @@ use std::{
     thread,
 };
 
-use sanderling_protocol::{blob::BlobIndex, deployment::MAX_DOCUMENT, digest::Digest};
+use sanderling_protocol::{blob::BlobIndex, command::Answer, deployment::MAX_DOCUMENT, digest::Digest};
 use tokio::sync::mpsc as tokio_mpsc;
 
+use super::capsules::{Asked, Kept, Question};
 use crate::{
     clock,
-    store::{self, BlobChunk, BlobError, Blobs, Change, Store, StoreError, Table, Usage},
+    store::{self, BlobChunk, BlobError, Blobs, Change, Store, StoreError, Table, Usage, capsules::CapsuleFolder},
     sync::{BlobFault, Event, Plan, Rejected, Slot, Slots, Trial},
 };
 
@@ -60,6 +61,10 @@ pub(super) enum Job {
         plan: Arc<Plan>,
     },
     Usage,
+    /// Write a capsule.
+    Capsule(Box<Kept>),
+    /// Look for capsules.
+    Capsules(Question, Asked),
 }
 
 /// For what blobs are opened.
@@ -83,10 +88,12 @@ pub(super) enum Done {
         result: Result<Vec<(Digest, File)>, BlobError>,
     },
     Usage(Usage),
+    /// A command can be answered.
+    Reply(Asked, Answer),
 }
 
 /// The driver's end of the thread. Dropping it ends the thread when its jobs are done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Keeper {
     jobs: mpsc::Sender<Job>,
 }
@@ -96,11 +103,12 @@ impl Keeper {
     pub(super) fn start(
         store: Box<dyn Store>,
         blobs: Box<dyn Blobs>,
+        capsules: CapsuleFolder,
     ) -> io::Result<(Self, tokio_mpsc::UnboundedReceiver<Done>)> {
         let (jobs, queue) = mpsc::channel();
         let (done, answers) = tokio_mpsc::unbounded_channel();
         thread::Builder::new().name("keeper".into()).stack_size(256 * 1024).spawn(move || {
-            let mut disk = Disk { store, blobs };
+            let mut disk = Disk { store, blobs, capsules };
             for job in queue {
                 if let Some(answer) = disk.work(job)
                     && done.send(answer).is_err()
@@ -123,6 +131,7 @@ impl Keeper {
 struct Disk {
     store: Box<dyn Store>,
     blobs: Box<dyn Blobs>,
+    capsules: CapsuleFolder,
 }
 
 impl Disk {
@@ -176,6 +185,11 @@ impl Disk {
                 Done::Opened { generation, purpose, plan, result }
             }
             Job::Usage => Done::Usage(self.usage()),
+            Job::Capsule(kept) => {
+                kept.write(&self.capsules);
+                return None;
+            }
+            Job::Capsules(question, asked) => Done::Reply(asked, question.answer(&self.capsules)),
         })
     }
 
@@ -278,7 +292,11 @@ mod durability;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::store::fake::{MemoryBlobs, MemoryStore};
+    use crate::store::{
+        capsules::Room,
+        disk::SystemDisk,
+        fake::{MemoryBlobs, MemoryStore},
+    };
 
     fn slot(name: &str) -> Slot {
         let document = format!("{{\"schema\":\"sanderling.deployment/1\",\"name\":\"{name}\",\"modules\":[]}}");
@@ -317,7 +335,10 @@ mod tests {
         let store = MemoryStore::default();
         store.break_disk(true);
         let blobs = MemoryBlobs::with([b"document".to_vec()]);
-        let (keeper, mut done) = Keeper::start(Box::new(store), Box::new(blobs)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room { most: 1, bytes: 1000, reserve: 0 };
+        let capsules = CapsuleFolder::new(Arc::new(SystemDisk), folder.path(), room);
+        let (keeper, mut done) = Keeper::start(Box::new(store), Box::new(blobs), capsules).unwrap();
         let digest = Digest::of(b"document");
         keeper.give(Job::Slots(Box::default()));
         keeper.give(Job::Survey { number: 1, blobs: vec![digest, Digest::of(b"other")] });

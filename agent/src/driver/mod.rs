@@ -11,6 +11,8 @@
 //!
 //! Limits: no timer runs that nobody waits for; the idle loop wakes for keep-alive, watchdog and the report.
 
+mod capsules;
+mod capture;
 mod commands;
 mod effects;
 mod incoming;
@@ -51,6 +53,8 @@ use crate::{
     sync::{Effect, Event, Now, Slots, Sync},
     workload::{Happened, WorkloadEvent},
 };
+use capsules::Keeping;
+use capture::Captures;
 use keeper::{Done, Job, Keeper, judged};
 use parts::Gathered;
 use spool::{Spool, Spooled};
@@ -115,6 +119,8 @@ struct Driver {
     /// What the disk did not do, and when it is given again; the first of it first.
     again: VecDeque<(Duration, Job)>,
     keeper: Keeper,
+    capsules: Rc<Keeping>,
+    captures: Captures,
     spool: Spool,
     works: Works,
     sensors: Sensors,
@@ -191,7 +197,8 @@ impl Driver {
         let report = self.connection.as_ref().and_then(|_| self.pace.due_at());
         let sensors = (!self.settings.sensors.is_empty()).then(|| self.sensors_asked_at + SENSORS_EVERY);
         let saved = Some(self.time_saved_at + TIME_EVERY);
-        let due = [sync, again, report, sensors, saved].into_iter().flatten().min();
+        let captures = self.captures.due_at();
+        let due = [sync, again, report, sensors, saved, captures].into_iter().flatten().min();
         let due = due.map_or(TIME_EVERY, |at| at.saturating_sub(now));
         self.watchdog.interval().map_or(due, |interval| due.min(interval))
     }
@@ -214,6 +221,7 @@ impl Driver {
             self.time_saved_at = now;
             self.keeper.give(Job::Time(self.time_to_save()));
         }
+        self.settle_captures();
         self.carry_out_all();
         self.hand_over_records();
         self.send_lines();
@@ -273,6 +281,8 @@ impl Driver {
             }
             Done::Answer(event) => self.decide(event),
             Done::Usage(usage) => self.storage = usage,
+            Done::Reply(Some(response), answer) => self.answer(&response, &answer),
+            Done::Reply(None, _) => {}
             Done::Opened { generation, purpose, plan, result } => {
                 if !self.works.is_opening(generation) {
                     return;
@@ -330,7 +340,8 @@ impl Driver {
                 self.pace.touch(self.mono());
             }
             Happened::Fault { fault, quarantined } => {
-                tracing::warn!(generation, module, %fault, quarantined, "module faulted");
+                let capsule = fault.capsule.as_ref().map(|id| id.as_str());
+                tracing::warn!(generation, module, %fault, quarantined, capsule, "module faulted");
                 let told = EventKind::Fault { module: module.clone(), fault: fault.clone(), quarantined };
                 self.tell(told);
                 self.decide(Event::Faulted { generation, module, fault });

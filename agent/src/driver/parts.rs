@@ -25,6 +25,8 @@ use tokio::{
 
 use super::{
     Driver, Inputs,
+    capsules::Keeping,
+    capture::Captures,
     commands::Rates,
     keeper::{self, Keeper, judged},
     logs::Logs,
@@ -52,7 +54,9 @@ use crate::{
     store::{
         BlobError, StoreError,
         blobs::FileBlobs,
+        capsules::CapsuleFolder,
         database::{Database, RedbStore},
+        disk::SystemDisk,
     },
     sync::{Config, Limits, Sync},
     workload::{self, Emitted, Options, Ports as WorkloadPorts, Records, StateOf, Workloads, memory::Machine},
@@ -259,7 +263,9 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let loaded = keeper::load(&store);
     let (states, rows) = States::load(state::table::load(&database)?, &loaded.slots);
     let (spool, spooled) = Spool::start(outbox, clock.clone()).map_err(failed("starting a thread"))?;
-    let (keeper, kept) = Keeper::start(Box::new(store), Box::new(blobs)).map_err(failed("starting a thread"))?;
+    let folder = CapsuleFolder::new(Arc::new(SystemDisk), &settings.paths.state, settings.capsules);
+    let (keeper, kept) =
+        Keeper::start(Box::new(store), Box::new(blobs), folder).map_err(failed("starting a thread"))?;
 
     let root_file = settings.trust_root.clone();
     let Restored { trusted, refused } =
@@ -281,12 +287,14 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     gathered.borrow_mut().rows(rows);
     let pool = Pool::new(IDLE_FRAMES);
     let shelf = Rc::new(Shelf::default());
+    let capsules = Keeping::new(settings.device.clone(), clock.clone(), keeper.clone(), settings.capsules.most == 0);
     let ports = WorkloadPorts {
         blobs: shelf.clone(),
         records: gathered.clone(),
         states: gathered.clone(),
         clock: clock.clone(),
         pool: pool.clone(),
+        capsules: capsules.clone(),
     };
     let options = Options {
         load: settings.workloads.load,
@@ -295,6 +303,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     };
     let (workloads, happened) = Workloads::new(options, ports);
     let router = Router::new();
+    router.wake(wake.clone());
     let sensors = start_sensors(&settings, &router, &clock, pool);
     let largest: BTreeMap<String, usize> =
         settings.sensors.keys().filter_map(|name| Some((name.clone(), sensors.largest_frame(name)?))).collect();
@@ -327,6 +336,8 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         slots: None,
         again: VecDeque::new(),
         keeper,
+        capsules,
+        captures: Captures::default(),
         spool,
         works,
         sensors,

@@ -35,6 +35,7 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
         tracing::warn!("the broker did not take the farewell; it will publish the last will");
     }
     // The threads end when what they were given is done.
+    driver.capsules.close();
     let Driver { keeper, spool, .. } = driver;
     drop((keeper, spool));
     let kept = async {

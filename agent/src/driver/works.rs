@@ -133,6 +133,11 @@ impl Works {
         }
     }
 
+    /// Who joins sensors and modules.
+    pub(super) fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// The blobs of a generation are about to be opened.
     pub(super) fn open(&mut self, generation: u64, purpose: Purpose) {
         self.opening.insert(generation, purpose);

@@ -15,10 +15,10 @@ use toml::{Table, Value};
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
     WorkloadSettings,
-    raw::{Raw, RawBroker, RawPaths, RawWorkloads},
+    raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
     sensor,
 };
-use crate::{certificate, frames};
+use crate::{certificate, frames, store::capsules::Room};
 
 /// Two frames of this size fit the ring to a worker.
 const MOST_FRAME_BYTES: usize = frames::LARGEST / 2 - HEADER;
@@ -182,6 +182,8 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         key: "trust.root",
         allowed: "write the path of the fleet's initial root.json",
     })?;
+    let limits =
+        LimitSettings { max_frame_bytes: max_frame, reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20) };
     Ok(Settings {
         device,
         labels: raw.labels,
@@ -198,11 +200,9 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
             commit_interval: Duration::from_millis(commit_ms),
         },
         report,
-        limits: LimitSettings {
-            max_frame_bytes: max_frame,
-            reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20),
-        },
+        limits,
         workloads: check_workloads(&raw.workloads, origin)?,
+        capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
         broker,
@@ -277,6 +277,12 @@ fn check_workloads(raw: &RawWorkloads, origin: &Origin) -> Result<WorkloadSettin
         load: Duration::from_secs(load_s),
         confinement: raw.confinement.unwrap_or_default(),
     })
+}
+
+fn check_capsules(raw: &RawCapsules, reserve: u64, origin: &Origin) -> Result<Room, SettingsError> {
+    let most = origin.range(&["capsules", "max"], raw.max.unwrap_or(16), 0..=1000, "")?;
+    let kib = origin.range(&["capsules", "max_kib"], raw.max_kib.unwrap_or(8192), 64..=1 << 30, " KiB")?;
+    Ok(Room { most, bytes: kib << 10, reserve })
 }
 
 fn check_paths(raw: RawPaths) -> PathSettings {

@@ -28,6 +28,8 @@ use thiserror::Error;
 
 pub use sensor::SensorSettings;
 
+use crate::store::capsules::Room;
+
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sanderling/agent.toml";
 /// A configuration file is at most this long, in bytes.
@@ -101,6 +103,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// `[workloads]`.
     pub workloads: WorkloadSettings,
+    /// `[capsules]`: `max`, how many are kept, 16 by default and none with 0; `max_kib`, how large they may be together, 8192 by default.
+    pub capsules: Room,
     /// `[log] level`.
     pub log_level: LogLevel,
     /// `[sensor.<name>]`.

@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) report: RawReport,
     pub(super) limits: RawLimits,
     pub(super) workloads: RawWorkloads,
+    pub(super) capsules: RawCapsules,
     pub(super) log: RawLog,
     pub(super) sensor: BTreeMap<String, RawSensor>,
 }
@@ -86,6 +87,13 @@ pub(super) struct RawWorkloads {
     pub(super) memory_mib: Option<u64>,
     pub(super) load_s: Option<u64>,
     pub(super) confinement: Option<Confinement>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCapsules {
+    pub(super) max: Option<usize>,
+    pub(super) max_kib: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

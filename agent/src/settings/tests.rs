@@ -86,6 +86,8 @@ fn a_value_out_of_range_is_an_error_with_the_file_that_says_so() {
         ("[limits]\nmax_frame_bytes = 1", "limits.max_frame_bytes"),
         ("[workloads]\nmemory_mib = 0", "workloads.memory_mib"),
         ("[workloads]\nload_s = 4000", "workloads.load_s"),
+        ("[capsules]\nmax = 1001", "capsules.max"),
+        ("[capsules]\nmax_kib = 1", "capsules.max_kib"),
         ("[sensor.\"a b\"]\nkind = \"socket\"\npath = \"x\"", "sensor.a b"),
         ("[sensor.c]\nkind = \"replay\"", "sensor.c.path"),
         ("[sensor.c]\nkind = \"replay\"\npath = \"x\"\nrate = 0.0", "sensor.c.rate"),

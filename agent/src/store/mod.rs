@@ -16,6 +16,7 @@
 //! and [`sim::SimDisk`].
 
 pub mod blobs;
+pub mod capsules;
 pub mod database;
 pub mod disk;
 pub mod fake;

@@ -59,6 +59,8 @@ pub(super) fn bounded(mut fault: Fault) -> Fault {
     fault.message = clip(&fault.message, MAX_TEXT);
     fault.trap = fault.trap.map(|trap| clip(&trap, MAX_WORD));
     fault.export = fault.export.map(|export| clip(&export, MAX_WORD));
+    // Not for the worker to say.
+    (fault.module, fault.capsule) = (None, None);
     fault
 }
 

@@ -11,12 +11,13 @@ use std::{
 
 use sanderling_protocol::{
     reported::{Excess, ModuleReport, ModuleState},
-    worker::{Fault, Missing},
+    worker::{Fault, FaultCode, Missing},
 };
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Happened, ModuleProgress, ModuleSpec, Options, Ports, WorkloadEvent,
+    Happened, ModuleProgress, ModuleSpec, Options, Ports, Recorded, WorkloadEvent,
+    flight::FlightFile,
     inlet::Inlet,
     life::{self, End},
     metrics::Board,
@@ -362,13 +363,30 @@ async fn launch(instance: &Rc<Instance>, supervision: &mut Supervision) -> Event
     instance.tally.borrow_mut().pid = None;
     match end {
         End::Asked(ask) => event_of(ask),
-        End::Fault(mut fault) => {
+        End::Fault(ended) => {
+            let (mut fault, flight) = *ended;
             let at_hand = instance.inlet.shut();
             fault.seq = fault.seq.or(at_hand);
+            fault.module = Some(instance.spec.wasm.sha256);
+            let fault = told(instance, fault, flight);
             instance.tally.borrow_mut().fault = Some(fault);
             Event::Faulted
         }
     }
+}
+
+/// The fault with what its record adds, and the name of its capsule where one is kept.
+fn told(instance: &Instance, mut fault: Fault, flight: Option<FlightFile>) -> Fault {
+    let Some(flight) = flight else { return fault };
+    let Some(glance) = flight.glance() else { return fault };
+    if fault.code == FaultCode::Crash || fault.frame.is_none() {
+        // What a worker could not say any more.
+        fault.host_calls = fault.host_calls.max(glance.host_calls);
+        fault.frame = fault.frame.or(glance.frame.filter(|_| fault.seq.is_some()));
+    }
+    let recorded = Recorded { fault: &fault, partial: glance.partial, flight };
+    fault.capsule = instance.ports.capsules.keep(instance.generation, &instance.spec, recorded);
+    fault
 }
 
 fn faulted(instance: &Instance, supervision: &Supervision) {

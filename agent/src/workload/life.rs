@@ -17,6 +17,7 @@ use crate::rate::Bucket;
 
 use super::{
     Happened, exit,
+    flight::FlightFile,
     instance::{Ask, Instance},
     keeping::Keeping,
     metrics::Counting,
@@ -36,7 +37,13 @@ const LEAVE: Duration = Duration::from_millis(500);
 pub(super) enum End {
     /// Someone asked for it.
     Asked(Ask),
-    /// By itself.
+    /// By itself, with what it had recorded.
+    Fault(Box<(Fault, Option<FlightFile>)>),
+}
+
+/// How a life ends, before what it recorded is taken.
+enum Close {
+    Asked(Ask),
     Fault(Fault),
 }
 
@@ -87,13 +94,21 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         counting: Counting::new(&instance.metrics, &instance.name),
         told: Duration::ZERO,
     };
-    let end = life.lead(&mut worker, running).await;
+    let close = life.lead(&mut worker, running).await;
     life.keeping.forget();
-    if let End::Asked(_) = end {
-        worker.leave(LEAVE).await;
-        instance.inlet.shut();
+    match close {
+        Close::Asked(ask) => {
+            worker.leave(LEAVE).await;
+            instance.inlet.shut();
+            End::Asked(ask)
+        }
+        Close::Fault(fault) => faulted(worker, fault).await,
     }
-    end
+}
+
+async fn faulted(mut worker: Worker, fault: Fault) -> End {
+    let flight = worker.flight().await;
+    End::Fault(Box::new((fault, flight)))
 }
 
 /// A worker that has loaded the module: one that waits already, or a new one.
@@ -103,10 +118,13 @@ async fn load(instance: &Rc<Instance>) -> Result<(Worker, Ready), End> {
         return Ok((staged.worker, staged.ready));
     }
     let started = Worker::start(&instance.spec, &instance.options, &*instance.ports.blobs);
-    let mut worker = started.map_err(End::Fault)?;
+    let mut worker = started.map_err(|fault| End::Fault(Box::new((fault, None))))?;
     instance.tally.borrow_mut().pid = Some(worker.pid());
     tokio::select! {
-        ready = worker.ready(&instance.options) => Ok((worker, ready.map_err(End::Fault)?)),
+        ready = worker.ready(&instance.options) => match ready {
+            Ok(ready) => Ok((worker, ready)),
+            Err(fault) => Err(faulted(worker, fault).await),
+        },
         ask = instance.asked() => {
             worker.stop(instance.options.stop).await;
             Err(End::Asked(ask))
@@ -115,7 +133,7 @@ async fn load(instance: &Rc<Instance>) -> Result<(Worker, Ready), End> {
 }
 
 impl Life<'_> {
-    async fn lead(&mut self, worker: &mut Worker, mut running: impl FnMut(Duration)) -> End {
+    async fn lead(&mut self, worker: &mut Worker, mut running: impl FnMut(Duration)) -> Close {
         loop {
             let received = tokio::select! {
                 received = worker.receive() => Some(received),
@@ -143,14 +161,14 @@ impl Life<'_> {
         worker: &mut Worker,
         received: Option<Received>,
         running: &mut impl FnMut(Duration),
-    ) -> Option<End> {
+    ) -> Option<Close> {
         let now = self.instance.now();
         match received {
             None => return None,
             Some(Received::End) => {
                 return Some(match self.leaving() {
-                    Some(ask) => End::Asked(ask),
-                    None => End::Fault(worker.crashed().await),
+                    Some(ask) => Close::Asked(ask),
+                    None => Close::Fault(worker.crashed().await),
                 });
             }
             Some(Received::Bytes) => {}
@@ -168,8 +186,8 @@ impl Life<'_> {
                 }
                 Ok(Some(Turn::Stopped)) => {
                     return Some(match self.leaving() {
-                        Some(ask) => End::Asked(ask),
-                        None => End::Fault(worker.out_of_turn()),
+                        Some(ask) => Close::Asked(ask),
+                        None => Close::Fault(worker.out_of_turn()),
                     });
                 }
                 Ok(Some(Turn::Fault(fault))) => {
@@ -178,12 +196,12 @@ impl Life<'_> {
                     return Some(match self.leaving() {
                         Some(ask) => {
                             tracing::warn!(module = self.instance.name(), %fault, "a module faulted while it was stopped");
-                            End::Asked(ask)
+                            Close::Asked(ask)
                         }
-                        None => End::Fault(fault),
+                        None => Close::Fault(fault),
                     });
                 }
-                Err(breach) => return Some(End::Fault(worker.breach(&breach))),
+                Err(breach) => return Some(Close::Fault(worker.breach(&breach))),
             }
         }
         self.instance.inlet.pump();
@@ -200,8 +218,8 @@ impl Life<'_> {
     }
 
     /// Ends a worker that has spoilt its ring.
-    fn broken(&self, worker: &mut Worker) -> End {
-        End::Fault(worker.breach("counters in its ring that contradict each other"))
+    fn broken(&self, worker: &mut Worker) -> Close {
+        Close::Fault(worker.breach("counters in its ring that contradict each other"))
     }
 
     /// Takes one message; `None` where there is no whole one.
@@ -357,14 +375,14 @@ impl Life<'_> {
     }
 
     /// The worker has nothing to say. Ends it where it should have; `None` where it has time left.
-    fn silent(&mut self, worker: &mut Worker) -> Option<End> {
+    fn silent(&mut self, worker: &mut Worker) -> Option<Close> {
         let now = self.instance.now();
         if self.due().is_none_or(|due| now < due) {
             return None;
         }
         match self.phase {
             Phase::Running if self.instance.inlet.is_broken() => Some(self.broken(worker)),
-            Phase::Starting { .. } => Some(End::Fault(worker.killed(Fault::new(
+            Phase::Starting { .. } => Some(Close::Fault(worker.killed(Fault::new(
                 FaultCode::Deadline,
                 format!(
                     "the start function did not return within {} s; the worker was killed",
@@ -382,7 +400,7 @@ impl Life<'_> {
                         self.instance.spec.module.limits.deadline_ms
                     ),
                 );
-                Some(End::Fault(worker.killed(Fault { seq: Some(seq), ..fault })))
+                Some(Close::Fault(worker.killed(Fault { seq: Some(seq), ..fault })))
             }
             Phase::Draining { ask, .. } => {
                 self.end(worker, ask);
@@ -396,7 +414,7 @@ impl Life<'_> {
             }
             Phase::Stopping { ask, interrupted: true, .. } => {
                 worker.killed(Fault::new(FaultCode::Deadline, "it did not stop when asked"));
-                Some(End::Asked(ask))
+                Some(Close::Asked(ask))
             }
         }
     }

@@ -17,6 +17,7 @@
 //! Limits: the tasks run in a [`tokio::task::LocalSet`], on one thread.
 
 mod exit;
+pub mod flight;
 pub mod handover;
 pub mod inlet;
 mod instance;
@@ -38,6 +39,7 @@ use std::{cell::RefCell, collections::BTreeMap, fs::File, io, path::PathBuf, rc:
 
 use bytes::Bytes;
 use sanderling_protocol::{
+    capsule::CapsuleId,
     digest::Digest,
     reported::{ModuleReport, ModuleState},
     worker::{Fault, Ready, State, StateChanges, StateError},
@@ -46,6 +48,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{clock::Clock, frames::Pool, settings::Confinement};
+use flight::FlightFile;
 use inlet::Inlet;
 use instance::{Ask, Instance};
 use metrics::Board;
@@ -104,6 +107,33 @@ pub struct StateOf<'a> {
     pub module: &'a str,
     /// How many bytes of keys and values it may keep.
     pub quota: u64,
+}
+
+/// Keeps capsules of faults.
+pub trait Capsules {
+    /// Keeps a capsule of a fault of a module of this generation, and names it; `None` where none is kept.
+    fn keep(&self, generation: u64, spec: &ModuleSpec, recorded: Recorded<'_>) -> Option<CapsuleId>;
+}
+
+/// Keeps none.
+#[derive(Debug)]
+pub struct NoCapsules;
+
+impl Capsules for NoCapsules {
+    fn keep(&self, _generation: u64, _spec: &ModuleSpec, _recorded: Recorded<'_>) -> Option<CapsuleId> {
+        None
+    }
+}
+
+/// What there is for a capsule.
+#[derive(Debug)]
+pub struct Recorded<'a> {
+    /// The fault.
+    pub fault: &'a Fault,
+    /// Whether the record lacks the state that the guest was in.
+    pub partial: bool,
+    /// The record.
+    pub flight: FlightFile,
 }
 
 /// Something that happened to a module.
@@ -192,6 +222,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Memory for frames that wait; the sensors' pool.
     pub pool: Pool,
+    /// Who keeps capsules.
+    pub capsules: Rc<dyn Capsules>,
 }
 
 /// Why [`Workloads`] did not do as asked.

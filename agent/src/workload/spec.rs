@@ -14,6 +14,7 @@ const PROGRAM: u64 = 4 << 20;
 /// A compiled module takes at most about this many bytes for each of its own.
 const COMPILED: u64 = 12;
 const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
 /// The least room that a ring holds, so that small frames flow in batches, in bytes.
 const LEAST_RING: usize = 64 * 1024;
 
@@ -40,6 +41,7 @@ impl ModuleSpec {
             self.wasm.length.saturating_mul(COMPILED),
             self.module.state_quota().map_or(0, state_memory),
             u64::try_from(self.ring_bytes).unwrap_or(u64::MAX),
+            u64::from(limits.capsule_kib).saturating_mul(KIB),
         ]
         .into_iter()
         .fold(PROGRAM, u64::saturating_add)
@@ -122,7 +124,7 @@ mod tests {
         let module = module(json!("latest"));
         let wasm = Blob { sha256: sanderling_protocol::digest::Digest::of(b""), length: 1000 };
         let spec = ModuleSpec { module, wasm, models: Vec::new(), ring_bytes: 4096 };
-        assert_eq!(spec.memory(), (4 + 16 + 64) * MIB + 12_000 + 4096, "the limits that hold by default");
+        assert_eq!(spec.memory(), (4 + 16 + 64) * MIB + 12_000 + 4096 + 1024 * KIB, "the limits that hold by default");
         let endless = ModuleSpec { wasm: Blob { length: u64::MAX, ..spec.wasm.clone() }, ..spec };
         assert_eq!(endless.memory(), u64::MAX);
     }

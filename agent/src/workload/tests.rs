@@ -56,6 +56,7 @@ fn bench_of(grants: &[&str], said: &[FromWorker<'_>]) -> Bench {
         states: states.clone(),
         clock: Arc::new(SystemClock::new()),
         pool: Pool::new(1 << 16),
+        capsules: Rc::new(NoCapsules),
     };
     let options = Options { stop: Duration::from_millis(50), ..Options::new(program) };
     let (workloads, events) = Workloads::new(options, ports);

@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     Blobs, Confinement, ModuleSpec, Options, exit,
+    flight::FlightFile,
     inlet::Feed,
     shared::{FrameRing, LastSign},
     spawn::{self, Process},
@@ -43,6 +44,7 @@ pub(super) struct Worker {
     line: Rc<Line>,
     inbox: Inbox,
     ring: Option<FrameRing>,
+    flight: Option<FlightFile>,
     sign: LastSign,
     errors: Option<pipe::Receiver>,
     last_words: Vec<u8>,
@@ -105,8 +107,13 @@ impl Worker {
         let (ours, theirs) = StdStream::pair().map_err(no_worker)?;
         ours.set_nonblocking(true).map_err(no_worker)?;
         let (ring, memory) = FrameRing::create(spec.ring_bytes).map_err(no_worker)?;
+        let flight = match spec.module.limits.capsule_kib {
+            0 => None,
+            kib => Some(FlightFile::create(kib).map_err(no_worker)?),
+        };
         let mut inherited = vec![theirs.as_fd(), memory.as_fd()];
         inherited.extend(files.iter().map(AsFd::as_fd));
+        inherited.extend(flight.as_ref().map(FlightFile::descriptor));
         let (process, errors) = spawn::spawn(&options.program, &[], &inherited).map_err(no_worker)?;
         let line = Line { stream: UnixStream::from_std(ours).map_err(no_worker)?, unsent: RefCell::default() };
         line.say(&ToWorker::Start(Box::new(spec.start())));
@@ -116,6 +123,7 @@ impl Worker {
             inbox: Inbox::default(),
             sign: ring.last_sign(),
             ring: Some(ring),
+            flight,
             errors: Some(errors),
             last_words: Vec::new(),
         })
@@ -273,6 +281,12 @@ impl Worker {
         self.process.kill();
         let _ = timeout(grace, self.process.exited()).await;
         None
+    }
+
+    /// What it recorded. Whatever is there is not written to any more: it returns when the process is gone, by force where need be.
+    pub(super) async fn flight(&mut self) -> Option<FlightFile> {
+        self.leave(LEAVE).await;
+        self.flight.take()
     }
 
     /// The fault of a worker that closed its socket without a word.

@@ -18,7 +18,7 @@ use sanderling_agent::{
     frames::{FrameSink, Pool, SensorId},
     router::Router,
     workload::{
-        Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads,
+        Happened, ModuleSpec, NoCapsules, Options, Ports, Records, WorkloadEvent, Workloads,
         fake::{FakeBlobs, FakeStates},
         ring_bytes,
     },
@@ -114,6 +114,7 @@ impl Bench {
             states: Rc::new(RefCell::new(FakeStates::default())),
             clock: clock.clone(),
             pool: pool.clone(),
+            capsules: Rc::new(NoCapsules),
         };
         let (neighbours, mut settled) =
             Workloads::new(Options::new(sanderling_tests::program("sanderling-worker")), ports.clone());

@@ -24,6 +24,7 @@ impl Group {
                 measure: rows::interpreter::measure,
             },
             Self { name: "isolated", rows: &["isolated-64", "isolated-640x480"], measure: rows::isolated::measure },
+            Self { name: "recording", rows: &["recording-64", "recording-640x480"], measure: rows::recording::measure },
             Self { name: "copy", rows: &["frame-copy"], measure: rows::copy::measure },
             Self {
                 name: "images",

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use sanderling_protocol::deployment::{Execution, Limits};
-use sanderling_runtime::{FrameBytes, FrameHeader, Guest, LoadSpec, NamedModel, Outcome, Output, Ports, SeededRandom};
+use sanderling_runtime::{
+    Flight, FrameBytes, FrameHeader, Guest, LoadSpec, NamedModel, Outcome, Output, Ports, Region, SeededRandom,
+    infer::tract::Tract,
+};
 use wasmi::{CompilationMode, Config, Engine, Linker, Module, Store, TypedFunc};
 
 use crate::measure::GuestClock;
@@ -45,14 +48,28 @@ pub(crate) fn load(module: &[u8], model: Option<&[u8]>) -> Result<Guest> {
 
 /// As [`load`], with an execution.
 pub(crate) fn load_as(execution: Execution, module: &[u8], model: Option<&[u8]>) -> Result<Guest> {
-    let ports = Ports {
+    Guest::load(spec(execution, module, model)?, ports()).map_err(|fault| anyhow!("{fault}"))
+}
+
+/// As [`load`] without a model, with a flight recorder of the size that holds by default.
+pub(crate) fn load_recorded(module: &[u8]) -> Result<Guest> {
+    let spec = spec(Execution::Reactor, module, None)?;
+    let flight = Flight::new(Region::owned((spec.limits.capsule_kib as usize) << 10));
+    Guest::load_recorded(flight, Arc::new(Tract::new(&spec.limits)), spec, ports()).map_err(|fault| anyhow!("{fault}"))
+}
+
+fn ports() -> Ports {
+    Ports {
         clock: Arc::new(GuestClock::default()),
         output: Box::new(Nowhere),
         random: Box::new(SeededRandom::new(1)),
         stop: Box::new(|| false),
-    };
+    }
+}
+
+fn spec<'a>(execution: Execution, module: &'a [u8], model: Option<&[u8]>) -> Result<LoadSpec<'a>> {
     let models = model.map(|bytes| NamedModel { name: "model".into(), bytes: bytes.into() });
-    let spec = LoadSpec {
+    Ok(LoadSpec {
         module,
         models: models.into_iter().collect(),
         grants: vec!["infer".parse().map_err(anyhow::Error::msg)?],
@@ -60,8 +77,7 @@ pub(crate) fn load_as(execution: Execution, module: &[u8], model: Option<&[u8]>)
         config: "{}".into(),
         execution,
         ..LoadSpec::default()
-    };
-    Guest::load(spec, ports).map_err(|fault| anyhow!("{fault}"))
+    })
 }
 
 /// As [`load`], and started.

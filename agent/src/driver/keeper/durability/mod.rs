@@ -22,6 +22,7 @@ use crate::{
     state::{self, States},
     store::{
         blobs::FileBlobs,
+        capsules::{CapsuleFolder, Room},
         database::{Database, RedbStore},
         sim::SimDisk,
     },
@@ -58,12 +59,13 @@ fn boot(disk: &SimDisk) -> Result<(Running, Loaded), String> {
         OutboxSettings { max_bytes: 1 << 20, event_max_bytes: 8192, commit_interval: Duration::from_millis(100) };
     let mut outbox = Outbox::open(database.clone(), settings).map_err(|error| error.to_string())?;
     let store = RedbStore::new(database.clone());
+    let capsules = CapsuleFolder::new(disk.clone(), state, Room { most: 4, bytes: 1 << 20, reserve: 0 });
     let blobs = FileBlobs::open_on(disk, state, 64 * 1024).map_err(|error| error.to_string())?;
     let loaded = load(&store);
     let found = state::table::load(&database).map_err(|error| error.to_string())?;
     let (states, rows) = States::load(found, &loaded.slots);
     outbox.push_frame(Vec::new(), rows, Now::default()).map_err(|error| error.to_string())?;
-    let keeper = Keeper { store: Box::new(store), blobs: Box::new(blobs) };
+    let keeper = Keeper { store: Box::new(store), blobs: Box::new(blobs), capsules };
     Ok((Running { keeper, outbox, states, database }, loaded))
 }
 

@@ -8,4 +8,5 @@ pub(crate) mod interpreter;
 pub(crate) mod isolated;
 pub(crate) mod memory;
 pub(crate) mod pull;
+pub(crate) mod recording;
 pub(crate) mod workers;

@@ -17,7 +17,7 @@ use sanderling_agent::{
     frames::{Frame, FrameSink, Pool, SensorId},
     router::Router,
     workload::{
-        Happened, ModuleSpec, Options, Ports, Records, WorkloadEvent, Workloads,
+        Happened, ModuleSpec, NoCapsules, Options, Ports, Records, WorkloadEvent, Workloads,
         fake::{FakeBlobs, FakeStates},
         ring_bytes,
     },
@@ -171,6 +171,7 @@ impl Bench {
             states: Rc::new(RefCell::new(FakeStates::default())),
             clock: Arc::new(SystemClock::new()),
             pool: pool.clone(),
+            capsules: Rc::new(NoCapsules),
         };
         let (workloads, events) = Workloads::new(Options::new(program), ports);
         let router = Router::new();

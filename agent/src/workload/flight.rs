@@ -1,0 +1,153 @@
+//! The memory that a worker's flight recorder writes to.
+//!
+//! Purpose: an anonymous file in memory, inherited by one worker and mapped there alone. It is read here when the worker is gone, so
+//! that it tells of one that aborted or was killed as well.
+//!
+//! Invariants: the file is sealed against shrinking and growing; it is never mapped in this process, only read at places. What is in
+//! it is the worker's word: bounded, and checked where it is looked at.
+//!
+//! Failure modes: the kernel is out of memory or descriptors.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use sanderling_protocol::{
+    digest::Digest,
+    flight::{Basis, HEADER, Header},
+};
+
+const KIB: usize = 1024;
+
+/// What a worker recorded.
+#[derive(Debug)]
+pub struct FlightFile {
+    file: File,
+    length: usize,
+}
+
+/// What is known of a record without taking it apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// Whether it lacks the state that the guest was in.
+    pub partial: bool,
+    /// Host functions that the last call had called.
+    pub host_calls: u64,
+    /// SHA-256 of the content of the last frame, where that is there.
+    pub frame: Option<Digest>,
+}
+
+impl FlightFile {
+    /// Makes one of this size.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn create(kib: u32) -> io::Result<Self> {
+        let length = usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(KIB);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file: OwnedFd = rustix::fs::memfd_create("sanderling-flight", flags)?;
+        rustix::fs::ftruncate(&file, u64::try_from(length).map_err(io::Error::other)?)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(Self { file: file.into(), length })
+    }
+
+    /// The descriptor that the worker inherits.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn header(&self) -> Option<Header> {
+        let mut head = [0; HEADER];
+        self.file.read_exact_at(&mut head, 0).ok()?;
+        match Header::read(&head, self.length) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::warn!(%error, "what a worker recorded is not taken");
+                None
+            }
+        }
+    }
+
+    /// Looks at it; `None` where nothing was recorded, or nothing that makes sense.
+    pub fn glance(&self) -> Option<Glance> {
+        let header = self.header()?;
+        let frame = header.frame.and_then(|(at, length)| self.read(at, length).ok()).map(|frame| Digest::of(&frame));
+        Some(Glance { partial: header.basis == Basis::Nothing, host_calls: header.calls, frame })
+    }
+
+    /// All that was recorded.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidData` where there is nothing that makes sense.
+    pub fn record(&self) -> io::Result<Vec<u8>> {
+        let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
+        self.read(0, header.log_end)
+    }
+
+    /// Reads a part that was checked to lie inside.
+    fn read(&self, at: usize, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, u64::try_from(at).map_err(io::Error::other)?)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use sanderling_protocol::flight::{MAGIC, offset};
+
+    fn write(file: &FlightFile, at: usize, bytes: &[u8]) {
+        file.file.write_all_at(bytes, u64::try_from(at).unwrap()).unwrap();
+    }
+
+    fn number(file: &FlightFile, at: usize, value: u32) {
+        write(file, at, &value.to_le_bytes());
+    }
+
+    #[test]
+    fn an_untouched_one_tells_nothing_and_its_size_cannot_be_changed() {
+        let file = FlightFile::create(64).unwrap();
+        assert_eq!(file.glance(), None);
+        assert_eq!(file.record().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(rustix::fs::ftruncate(&file.file, 4096).is_err());
+        assert!(rustix::fs::ftruncate(&file.file, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn tells_the_last_frame_and_gives_no_more_than_was_recorded() {
+        let file = FlightFile::create(64).unwrap();
+        write(&file, offset::MAGIC, &MAGIC);
+        number(&file, offset::BASIS, 2);
+        number(&file, offset::SNAPSHOT_END, 64);
+        number(&file, offset::LOG_END, 80);
+        number(&file, offset::FRAME, 70);
+        number(&file, offset::FRAME_LEN, 5);
+        write(&file, offset::CALLS, &3_u64.to_le_bytes());
+        write(&file, 70, b"frame");
+        let glance = file.glance().unwrap();
+        assert_eq!(glance, Glance { partial: false, host_calls: 3, frame: Some(Digest::of(b"frame")) });
+        assert_eq!(file.record().unwrap().len(), 80);
+    }
+
+    #[test]
+    fn lies_about_lengths_give_nothing() {
+        let file = FlightFile::create(64).unwrap();
+        write(&file, offset::MAGIC, &MAGIC);
+        for (end, frame, length) in [(65_537, 64, 0), (80, 64, 17), (80, 63, 1), (80, u32::MAX, 1), (63, 64, 0)] {
+            number(&file, offset::SNAPSHOT_END, 64);
+            number(&file, offset::LOG_END, end);
+            number(&file, offset::FRAME, frame);
+            number(&file, offset::FRAME_LEN, length);
+            assert_eq!(file.glance(), None, "{end} {frame} {length}");
+            assert!(file.record().is_err());
+        }
+    }
+}
