@@ -3,7 +3,10 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use sanderling_protocol::topics::{DEFAULT_PREFIX, DeviceId};
+use sanderling_protocol::{
+    capsule::CapsuleId,
+    topics::{DEFAULT_PREFIX, DeviceId},
+};
 
 use crate::{
     demo,
@@ -12,6 +15,7 @@ use crate::{
     local::{self, RunOptions},
     logs::LogsOptions,
     provision::{BrokerAddress, DeviceOptions},
+    replay::{self, ReplayOptions},
     repo::{Expiry, ModuleOptions, RefreshOptions, RolloutOptions, Threshold},
     watch::WatchOptions,
 };
@@ -90,9 +94,53 @@ Exit status: 0 the device started it; 1 the device is not connected, did not ans
         #[command(flatten)]
         broker: BrokerAddress,
     },
+    /// What devices kept of faults, to be run again here.
+    #[command(subcommand)]
+    Capsule(CapsuleCommand),
+    /// Get the next frame of a device's sensor as an image.
+    #[command(
+        after_help = "JPEG and PNG are written as the sensor delivered them, gray8, gray16, rgb8 and bgr8 as PNG, everything else as it is."
+    )]
+    Capture {
+        /// The device.
+        device: DeviceId,
+        /// The sensor, by its name in the device's configuration.
+        sensor: String,
+        /// The file to write; without it, frame-<number> with an extension that fits.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Run the execution that led to a fault again, from its capsule.
+    #[command(after_help = replay::AFTER_HELP)]
+    Replay(ReplayOptions),
     /// Run a module on this machine, fed from files, without broker or agent.
     #[command(after_help = local::AFTER_HELP)]
     Run(Box<RunOptions>),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CapsuleCommand {
+    /// List the capsules that a device has, oldest first.
+    List {
+        /// The device.
+        device: DeviceId,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Fetch a capsule. One that was cut off goes on where it was.
+    Fetch {
+        /// The device.
+        device: DeviceId,
+        /// The capsule's id, as the fault in the device's report or event has it; without it, the newest.
+        id: Option<CapsuleId>,
+        /// The file to write; without it, capsule-<id>.tar.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
 }
 
 #[derive(Subcommand)]

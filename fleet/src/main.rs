@@ -5,6 +5,7 @@
 
 mod ask;
 mod broker;
+mod capsule;
 mod cli;
 mod clock;
 mod commands;
@@ -13,11 +14,13 @@ mod demo;
 mod gc;
 mod home;
 mod keys;
+mod line;
 mod local;
 mod logs;
 mod progress;
 mod provision;
 mod publish;
+mod replay;
 mod repo;
 mod say;
 mod session;

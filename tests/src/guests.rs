@@ -21,6 +21,15 @@ pub fn hangs_at(n: u32, tag: u8) -> Vec<u8> {
     module(&frame(tag, &format!("(if (i32.eq (global.get $count) (i32.const {n})) (then (loop (br 0))))")))
 }
 
+/// Keeps in its memory what it has seen of each frame and emits as [`ticks`] does; its `n`th frame ends with `end`.
+pub fn sums_up(n: u32, end: &str) -> Vec<u8> {
+    let sum = "(i64.store (i32.const 4096) (i64.add (i64.load (i32.const 4096)) (i64.load (i32.const 0))))";
+    let mark =
+        "(i32.store8 (i32.add (i32.const 8192) (i32.and (global.get $count) (i32.const 16383))) (global.get $count))";
+    let ends = format!("(if (i32.eq (global.get $count) (i32.const {n})) (then {end}))");
+    module(&frame(b'r', &format!("(drop {HEADER}) {sum} {mark} {ends}")))
+}
+
 /// Emits for each frame what [`ticks`] emits and then how many frames were dropped before it, after it has counted to `spins`: see
 /// [`crate::Handled`].
 pub fn counts(tag: u8, spins: u32) -> Vec<u8> {

@@ -13,6 +13,7 @@ use crate::{
     home::Home,
     local, logs,
     provision::{self, Authority},
+    replay,
     say::Say,
     watch,
 };
@@ -64,6 +65,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
                 connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-logs").await?;
             logs::logs(connection, &scene.topics, &device, options, arguments.json).await?;
         }
+        Command::Capsule(command) => online::capsule(&scene, command).await?,
+        Command::Capture { device, sensor, output, broker } => {
+            online::capture(&scene, &broker, &device, &sensor, output).await?;
+        }
+        Command::Replay(options) => return replay::run(&options, &scene.home, scene.say).map(Ended::from),
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
     }
     Ok(Ended::Well)

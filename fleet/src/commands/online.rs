@@ -1,5 +1,7 @@
 //! Commands that speak with the broker: publishing, refreshing, collecting.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use sanderling_protocol::{
     command::{RestartRequest, Restarted},
@@ -8,9 +10,12 @@ use sanderling_protocol::{
 
 use super::{Ended, Scene, keys::signed_words};
 use crate::{
-    ask, clock,
+    ask, capsule,
+    cli::CapsuleCommand,
+    clock,
     connection::{self, Connection},
     gc::{self, Collected, GcOptions},
+    line::Line,
     provision::{self, BrokerAddress},
     publish::{self, Published},
     repo::{self, RefreshOptions},
@@ -76,6 +81,61 @@ pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &Devi
     scene.say.line(
         format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default()),
         || serde_json::json!({ "device": device, "module": module, "was": was, "restarts": restarts }),
+    );
+    Ok(())
+}
+
+async fn line(scene: &Scene, broker: &BrokerAddress, device: &DeviceId) -> Result<Line> {
+    let connection = connect(scene, broker, &format!("sanderling-ask-{}", std::process::id())).await?;
+    Line::open(connection, &scene.topics, device).await
+}
+
+/// Lists or fetches capsules.
+pub(super) async fn capsule(scene: &Scene, command: CapsuleCommand) -> Result<()> {
+    match command {
+        CapsuleCommand::List { device, broker } => {
+            let mut line = line(scene, &broker, &device).await?;
+            let listed = capsule::list(&mut line).await?;
+            line.close().await;
+            let words: Vec<String> =
+                listed.iter().map(|one| format!("{}  {} KiB", one.id, one.length.div_ceil(1024))).collect();
+            scene.say.result(&words, &listed)?;
+        }
+        CapsuleCommand::Fetch { device, id, output, broker } => {
+            let mut line = line(scene, &broker, &device).await?;
+            let (id, file) = capsule::fetch(&mut line, id, output).await?;
+            line.close().await;
+            scene.say.line(
+                format!("wrote {}; run it again with: sanderling replay {}", file.display(), file.display()),
+                || serde_json::json!({ "id": id, "file": file }),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Gets the next frame of a sensor.
+pub(super) async fn capture(
+    scene: &Scene,
+    broker: &BrokerAddress,
+    device: &DeviceId,
+    sensor: &str,
+    output: Option<PathBuf>,
+) -> Result<()> {
+    let mut line = line(scene, broker, device).await?;
+    let (captured, content) = capsule::capture(&mut line, sensor).await?;
+    line.close().await;
+    let file = capsule::write_frame(&captured, &content, output)?;
+    scene.say.line(
+        format!(
+            "wrote {}: frame {}, {} {}x{}",
+            file.display(),
+            captured.seq,
+            captured.format,
+            captured.width,
+            captured.height
+        ),
+        || serde_json::json!({ "file": file, "seq": captured.seq, "format": captured.format }),
     );
     Ok(())
 }

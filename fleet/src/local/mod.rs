@@ -19,6 +19,7 @@ mod heard;
 mod kept;
 mod options;
 mod print;
+mod record;
 mod series;
 mod summary;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use heard::Heard;
 use kept::Kept;
 pub(crate) use options::{AFTER_HELP, RunOptions};
 use print::{About, Became, Printer};
+use record::Recording;
 use summary::{FaultAt, Tally};
 
 /// Runs a module on frames from files and prints what becomes of each; `false` where there was a fault.
@@ -76,6 +78,7 @@ fn run_to(options: &RunOptions, print: Printer<'_>) -> Result<bool> {
         options,
         inputs: &inputs,
         dump: dump.transpose()?,
+        record: Recording::of(options, &inputs)?,
         clock: GuestClock::start(),
         heard: Heard::default(),
         kept: Kept::load(options.state.as_deref())?,
@@ -129,6 +132,7 @@ struct Run<'a, 'p> {
     options: &'a RunOptions,
     inputs: &'a Inputs,
     dump: Option<Dumping>,
+    record: Option<Recording>,
     clock: GuestClock,
     heard: Heard,
     kept: Kept,
@@ -166,6 +170,9 @@ impl Run<'_, '_> {
         self.tally.loaded.get_or_insert_with(|| guest.loaded());
         guest.restore(self.kept.memory.get(), Box::new(self.kept.memory.clone()));
         let result = guest.start();
+        if let (Some(record), Err(fault)) = (&mut self.record, &result) {
+            record.after(&mut guest, Some(fault))?;
+        }
         let became = result.as_ref().map_or_else(Became::Fault, |()| Became::Passed);
         self.print.line(About::Start, became, &self.heard.take())?;
         self.check_dump()?;
@@ -201,7 +208,10 @@ impl Run<'_, '_> {
             Some(dump) => Arc::new(dump.clone()),
             None => Arc::new(tract),
         };
-        Guest::load_with(inference, spec, ports)
+        match &self.record {
+            Some(record) => Guest::load_recorded(record.flight(), inference, spec, ports),
+            None => Guest::load_with(inference, spec, ports),
+        }
     }
 
     /// Gives the frames of one file to the guest. What comes back is the guest that goes on, if any does.
@@ -244,7 +254,13 @@ impl Run<'_, '_> {
         self.next();
         let (captured_unix_ns, captured_mono_ns) = (self.clock.wall_ns(), self.clock.mono_ns());
         let header = FrameHeader { seq: self.seq, captured_unix_ns, captured_mono_ns, ..*header };
+        if let Some(record) = &self.record {
+            record.before(guest);
+        }
         let outcome = guest.frame_from(&header, content);
+        if let Some(record) = &mut self.record {
+            record.after(guest, outcome.as_ref().err())?;
+        }
         let became = match &outcome {
             Ok(Outcome::Done(report)) => {
                 self.tally.done(report);

@@ -172,3 +172,28 @@ fn state_stays_over_faults_of_a_run_and_in_its_file_over_runs() {
     let ran = run(&module, &[("a.bin", b"x")], "--grant emit:count");
     assert_eq!(ran.summary()["denied"], json!({ "state_get": 1, "state_set": 1 }));
 }
+
+#[test]
+fn faults_and_where_asked_all_frames_are_recorded_and_come_again() {
+    use sanderling_protocol::capsule::Capsule;
+    use sanderling_runtime::replay::replay;
+
+    let module = wat::parse_str(ECHO).unwrap();
+    let files: &[(&str, &[u8])] = &[("a.bin", b"alpha"), ("b.bin", b"trap"), ("c.bin", b"last")];
+    for (words, wanted) in [("", [Some(2)].as_slice()), ("--record-all", &[None, Some(2), None])] {
+        let folder = TempDir::new().unwrap();
+        let ran = run(&module, files, &format!("--grant emit:echo --record {} {words}", folder.path().display()));
+        assert!(!ran.result.unwrap());
+        let mut capsules: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        capsules.sort();
+        let seqs = capsules.iter().map(|file| {
+            let bytes = fs::read(file).unwrap();
+            let capsule = Capsule::read(&bytes).unwrap();
+            let spec = crate::replay::spec(&capsule.manifest, &module);
+            let replayed = replay(capsule.record, &spec, None).unwrap();
+            assert!(replayed.is_same() && replayed.frames == 1 + u64::from(words.is_empty()), "{replayed:?}");
+            capsule.manifest.fault.and_then(|fault| fault.seq)
+        });
+        assert_eq!(seqs.collect::<Vec<_>>(), wanted, "{words}");
+    }
+}
