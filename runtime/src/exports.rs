@@ -18,11 +18,14 @@ const REACTOR: &str = "a reactor exports memory, sanderling_abi and sanderling_f
 const WASI_PROGRAM: &str = "a command exports memory and _start; a module that exports sanderling_frame is deployed with the \
                             execution reactor or isolated";
 
-/// A reactor's exports, but for `sanderling_abi`.
+/// A reactor's exports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exports {
     pub(crate) memory: Memory,
     pub(crate) initialize: Option<TypedFunc<(), ()>>,
+    /// `sanderling_abi` where it cannot be asked when the module is loaded, since `_initialize` comes before all else: the runtime of Go traps
+    /// otherwise.
+    pub(crate) abi_later: Option<TypedFunc<(), i32>>,
     pub(crate) start: Option<TypedFunc<(), i32>>,
     pub(crate) frame: TypedFunc<(), i32>,
     pub(crate) buffer: Option<TypedFunc<i32, i32>>,
@@ -41,9 +44,11 @@ impl Exports {
     pub(crate) fn find(store: &Store<HostState>, instance: Instance) -> Result<(Self, TypedFunc<(), i32>), Fault> {
         let memory = memory(store, instance, REACTOR)?;
         let abi = required(store, instance, ABI, "a function () -> i32", REACTOR)?;
+        let initialize = optional(store, instance, INITIALIZE, "a function ()")?;
         let exports = Self {
             memory,
-            initialize: optional(store, instance, INITIALIZE, "a function ()")?,
+            initialize,
+            abi_later: initialize.map(|_| abi),
             start: optional(store, instance, START, "a function () -> i32")?,
             frame: required(store, instance, FRAME, "a function () -> i32", REACTOR)?,
             buffer: optional(store, instance, BUFFER, "a function (i32) -> i32")?,
@@ -57,6 +62,7 @@ impl Exports {
         Ok(Self {
             memory: memory(store, instance, REACTOR)?,
             initialize: same(self.initialize, store, instance, INITIALIZE)?,
+            abi_later: same(self.abi_later, store, instance, ABI)?,
             start: same(self.start, store, instance, START)?,
             frame: required(store, instance, FRAME, "a function () -> i32", REACTOR)?,
             buffer: same(self.buffer, store, instance, BUFFER)?,
@@ -72,6 +78,18 @@ impl Command {
             start: required(store, instance, COMMAND, "a function ()", WASI_PROGRAM)?,
         })
     }
+}
+
+/// Holds what `sanderling_abi` returned to the contract's version.
+pub(crate) fn check_abi(version: i32) -> Result<(), Fault> {
+    let ours = sanderling_guest::ABI;
+    if version == ours {
+        return Ok(());
+    }
+    let message = format!(
+        "the module is written for version {version} of the guest contract, this host speaks version {ours}; build it with a matching SDK"
+    );
+    Err(Fault { export: Some(ABI.to_owned()), ..Fault::new(FaultCode::Init, message) })
 }
 
 fn memory(store: &Store<HostState>, instance: Instance, wanted: &str) -> Result<Memory, Fault> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use sanderling_protocol::{
     deployment::{Execution, Grant, Limits},
     flight::Export,
-    worker::{Fault, FaultCode, InputDecode},
+    worker::{Fault, InputDecode},
 };
 use wasmi::{Instance, Store, TypedFunc};
 
 use crate::{
     call,
-    exports::{ABI, Command, Exports},
+    exports::{ABI, Command, Exports, check_abi},
     fault,
     host::{
         Grants, HostState, Ports, Settings,
@@ -186,24 +186,17 @@ fn first_instance(linked: Linked, mut store: Store<HostState>, execution: Execut
 fn reactor(store: &mut Store<HostState>, instance: Instance, budget: &mut Budget) -> Result<Exports, Fault> {
     let (exports, abi) = Exports::find(store, instance)?;
     store.data_mut().own.memory = Some(exports.memory);
-    check_abi(store, abi, budget)?;
+    if exports.abi_later.is_none() {
+        ask_abi(store, abi, budget)?;
+    }
     Ok(exports)
 }
 
-fn check_abi(store: &mut Store<HostState>, abi: TypedFunc<(), i32>, budget: &mut Budget) -> Result<(), Fault> {
+fn ask_abi(store: &mut Store<HostState>, abi: TypedFunc<(), i32>, budget: &mut Budget) -> Result<(), Fault> {
     store.data_mut().tape.begin(Export::Abi, 0);
-    match call::run(store, abi, (), budget) {
-        Ok(sanderling_guest::ABI) => Ok(()),
-        Ok(other) => {
-            let ours = sanderling_guest::ABI;
-            let message = format!(
-                "the module is written for version {other} of the guest contract, this host speaks version {ours}; build it with a matching SDK"
-            );
-            Err(Fault { export: Some(ABI.to_owned()), ..Fault::new(FaultCode::Init, message) })
-        }
-        Err(ended) => {
-            let state = store.data();
-            Err(fault::of_call(&ended, ABI, &state.limits, state.own.limiter.refused()))
-        }
-    }
+    let version = call::run(store, abi, (), budget).map_err(|ended| {
+        let state = store.data();
+        fault::of_call(&ended, ABI, &state.limits, state.own.limiter.refused())
+    })?;
+    check_abi(version)
 }

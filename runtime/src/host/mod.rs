@@ -344,7 +344,7 @@ pub(crate) fn register(linker: &mut wasmi::Linker<HostState>) -> Result<(), Link
 }
 
 /// The functions that a guest may import from `module`, for error messages; a test holds the list to the linker.
-pub(crate) fn known_imports(module: &str) -> Vec<&'static str> {
+pub fn known_imports(module: &str) -> Vec<&'static str> {
     match module {
         sanderling_guest::IMPORTS => vec![
             "frame_info",

@@ -8,7 +8,7 @@ use wasmi::{Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::{
     call,
-    exports::{BUFFER, Exports, FRAME, START},
+    exports::{BUFFER, Exports, FRAME, START, check_abi},
     fault::{self, Ended},
     host::HostState,
     limits::Budget,
@@ -49,10 +49,13 @@ pub(super) struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// `_initialize` and `sanderling_start`, where exported.
+    /// `_initialize`, after it `sanderling_abi`, which was not asked without it, and `sanderling_start`, where exported.
     pub(super) fn start(&mut self) -> Result<(), Failed> {
         if let Some(initialize) = self.exports.initialize {
             self.call(initialize, (), Export::Initialize, 0)?;
+        }
+        if let Some(abi) = self.exports.abi_later {
+            check_abi(self.call(abi, (), Export::Abi, 0)?).map_err(Failed::Fault)?;
         }
         let Some(start) = self.exports.start else { return Ok(()) };
         match self.call(start, (), Export::Start, 0)? {

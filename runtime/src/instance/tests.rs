@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use sanderling_guest::frame::{Format, FrameHeader, Kind};
 use sanderling_protocol::{
-    deployment::{Decode, Limits},
+    deployment::{Decode, Execution, Limits},
     worker::{FaultCode, InputDecode},
 };
 
@@ -274,6 +274,21 @@ fn start_runs_initialize_first_and_its_number_is_an_init_fault() {
     );
     let fault = Rig::with(&body, 0, |_| {}).unwrap().guest.start().unwrap_err();
     assert_eq!((fault.code, fault.guest_code, fault.export.as_deref()), (FaultCode::Init, Some(42), Some(START)));
+}
+
+#[test]
+fn initialize_runs_once_and_before_anything_else() {
+    let module = r#"(module (memory (export "memory") 1) (global $calls (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $calls (i32.add (global.get $calls) (i32.const 1))))
+        (func (export "sanderling_abi") (result i32) (global.get $calls))
+        (func (export "sanderling_start") (result i32) (i32.sub (global.get $calls) (i32.const 1)))
+        (func (export "sanderling_frame") (result i32) (i32.sub (global.get $calls) (i32.const 1))))"#;
+    for execution in [Execution::Reactor, Execution::Isolated] {
+        let loaded = Rig::load(&wat::parse_str(module).unwrap(), 0, |spec| spec.execution = execution);
+        let mut rig = loaded.unwrap();
+        rig.guest.start().unwrap();
+        rig.done();
+    }
 }
 
 #[test]
