@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::{
-    process::{cargo, find, root, run, step, target_dir},
+    guests,
+    process::{cargo, run, step, target_dir},
     setup,
 };
 
@@ -20,8 +21,6 @@ pub(crate) enum Profile {
 
 /// The guests in Rust, by folder.
 const RUST_GUESTS: [&str; 3] = ["fraud-rule", "surface-defect", "transcode"];
-/// The guests in C, by folder.
-const C_GUESTS: [&str; 2] = ["csv-filter", "vibration"];
 
 /// What was built.
 pub(crate) struct Built {
@@ -50,7 +49,7 @@ pub(crate) fn all(profile: Profile) -> Result<Built> {
     Ok(Built { programs: target_dir().join(folder), guests })
 }
 
-/// Builds the guests: those in Rust always, those in C where Debian's clang is.
+/// Builds the guests: those in Rust always, the others where their compilers are.
 pub(crate) fn guests() -> Result<PathBuf> {
     step("building the guests");
     let folder = target_dir().join("guests");
@@ -62,12 +61,7 @@ pub(crate) fn guests() -> Result<PathBuf> {
         let built = target_dir().join(setup::GUEST_TARGET).join(file);
         copy_if_new(&built, &folder.join(format!("{name}.wasm")))?;
     }
-    if find("clang-14").is_some() && find("wasm-ld-14").is_some() {
-        for name in C_GUESTS {
-            let script = root().join("modules").join(name).join("build.sh");
-            run(std::process::Command::new(script).arg(folder.join(name).with_extension("wasm")))?;
-        }
-    }
+    guests::build(&folder)?;
     Ok(folder)
 }
 

@@ -4,10 +4,12 @@ mod build;
 mod clock;
 mod cross;
 mod demo;
+mod guests;
 mod process;
 mod prove;
 mod setup;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,7 @@ struct Arguments {
 enum Task {
     /// Show the main job on real parts: sign, publish, pull, run, detect, update, refuse, roll back.
     Demo(demo::Arguments),
-    /// Run every test; installs what they need (Debian's mosquitto and clang). Ends with `N passed, N failed`.
+    /// Run every test; installs what they need (Debian's mosquitto and clang, compilers for guests). Ends with `N passed, N failed`.
     Test(test::Arguments),
     /// Measure against the references of the budgets, side by side in one run (release builds).
     Bench(demo::Passed),

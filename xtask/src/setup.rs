@@ -1,10 +1,13 @@
 //! What a machine needs: installed here, or named in one sentence with how to get it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{find, output, root, run, step, target_dir};
+use crate::{
+    process::{find, output, run, step, target_dir},
+    tools::{Environment, Languages},
+};
 
 /// The target of guests in Rust.
 pub(crate) const GUEST_TARGET: &str = "wasm32-unknown-unknown";
@@ -36,35 +39,21 @@ pub(crate) fn for_testing() -> Result<()> {
         .copied()
         .collect();
     install(&missing)?;
-    python_packages()
+    python_packages().install()?;
+    Languages::new().install()
 }
 
 /// The Python that has what `tests/python/requirements.txt` names.
 pub(crate) fn python() -> PathBuf {
-    target_dir().join("python/bin/python3")
+    python_packages().program("python3")
 }
 
-/// Makes the virtual environment of [`python`], unless it is as the requirements are now.
-fn python_packages() -> Result<()> {
-    let requirements = root().join("tests/python/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).with_context(|| format!("{}", requirements.display()))?;
-    let folder = target_dir().join("python");
-    let stamp = folder.join("installed");
-    if python().is_file() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
+fn python_packages() -> Environment {
+    Environment {
+        folder: target_dir().join("python"),
+        requirements: "tests/python/requirements.txt",
+        needed_by: "the tests",
     }
-    step("installing Python packages for the tests");
-    let advice = || {
-        format!(
-            "the tests need the Python packages in {}: check that pip reaches a package index",
-            requirements.display()
-        )
-    };
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).with_context(advice)?;
-    let mut pip = Command::new(python());
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
-    run(pip.stdout(std::io::stderr())).with_context(advice)?;
-    fs::write(&stamp, wanted).with_context(|| format!("{}", stamp.display()))
 }
 
 /// Adds a Rust target unless it is there.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, process::cargo, process::step, process::target_dir, setup};
+use crate::{build, process::cargo, process::step, process::target_dir, setup, tools::Languages};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.arg(filter);
     }
     command.env("SANDERLING_GUESTS", &guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
-    command.env("SANDERLING_PYTHON", setup::python());
+    command.env("SANDERLING_PYTHON", setup::python()).env("SANDERLING_TOOLS", Languages::new().folder());
     let mut child = command.stdout(Stdio::piped()).spawn().context("could not start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut counts = Counts::default();
