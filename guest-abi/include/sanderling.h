@@ -17,9 +17,11 @@ extern "C" {
 #ifdef __wasm__
 #define SANDERLING_EXPORT(name) __attribute__((export_name(#name)))
 #define SANDERLING_IMPORT(name) __attribute__((import_module("sanderling_v1"), import_name(#name)))
+#define SANDERLING_NN_IMPORT(name) __attribute__((import_module("wasi_ephemeral_nn"), import_name(#name)))
 #else
 #define SANDERLING_EXPORT(name)
 #define SANDERLING_IMPORT(name)
+#define SANDERLING_NN_IMPORT(name)
 #endif
 
 /* Error numbers, returned negated. */
@@ -100,7 +102,30 @@ typedef struct sanderling_image_op {
     uint8_t reserved[12]; /* zero */
 } sanderling_image_op;
 
-/* What sanderling_nn_output_info writes; the type has the numbers of wasi-nn 0.6. */
+/* The type of a tensor's elements, with the numbers of wasi-nn 0.6. */
+#define SANDERLING_TENSOR_F16 0
+#define SANDERLING_TENSOR_F32 1
+#define SANDERLING_TENSOR_F64 2
+#define SANDERLING_TENSOR_U8 3
+#define SANDERLING_TENSOR_I32 4
+#define SANDERLING_TENSOR_I64 5
+
+/* A tensor as wasi-nn takes it. */
+typedef struct sanderling_tensor {
+    const uint32_t *dims;
+    uint32_t dims_len;
+    uint8_t type; /* SANDERLING_TENSOR_* */
+    const void *data;
+    uint32_t data_len;
+} sanderling_tensor;
+
+/* A part of a model's bytes, for sanderling_nn_load. */
+typedef struct sanderling_bytes {
+    const void *ptr;
+    uint32_t len;
+} sanderling_bytes;
+
+/* What sanderling_nn_output_info writes; the type is a SANDERLING_TENSOR_*. */
 typedef struct sanderling_output_info {
     uint32_t type;
     uint32_t rank;
@@ -172,6 +197,24 @@ int32_t sanderling_nn_input_image(uint32_t context, uint32_t index, const sander
 /* Writes the type and shape of an output. */
 SANDERLING_IMPORT(nn_output_info)
 int32_t sanderling_nn_output_info(uint32_t context, uint32_t index, sanderling_output_info *out);
+
+/* Inference with the models that the deployment binds: wasi-nn. Results are 0, or 1 invalid argument, 2 invalid encoding, 3 missing
+ * memory, 4 busy, 5 runtime error, 6 unsupported operation, 7 too large, 8 not found. */
+
+/* Loads a model from its bytes. */
+SANDERLING_NN_IMPORT(load)
+int32_t sanderling_nn_load(const sanderling_bytes *parts, uint32_t parts_len, uint32_t encoding, uint32_t target, uint32_t *graph);
+/* Loads the model that the deployment binds to a name. */
+SANDERLING_NN_IMPORT(load_by_name) int32_t sanderling_nn_load_by_name(const char *name, uint32_t name_len, uint32_t *graph);
+/* Makes room for a model's tensors. */
+SANDERLING_NN_IMPORT(init_execution_context) int32_t sanderling_nn_init_execution_context(uint32_t graph, uint32_t *context);
+/* Copies a tensor into an input. */
+SANDERLING_NN_IMPORT(set_input) int32_t sanderling_nn_set_input(uint32_t context, uint32_t index, const sanderling_tensor *tensor);
+/* Runs the model. */
+SANDERLING_NN_IMPORT(compute) int32_t sanderling_nn_compute(uint32_t context);
+/* Copies an output, and writes its length. */
+SANDERLING_NN_IMPORT(get_output)
+int32_t sanderling_nn_get_output(uint32_t context, uint32_t index, void *ptr, uint32_t capacity, uint32_t *written);
 
 #ifdef __cplusplus
 }

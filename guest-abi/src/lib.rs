@@ -1,7 +1,8 @@
 //! The contract between Sanderling and its guests.
 //!
 //! [`frame`], [`image`], [`tensor`] and [`errno`] are the layouts and numbers that host and guests share, in little-endian
-//! bytes, whatever the language of the guest; `include/sanderling.h` is the same in C, held to this crate by a test.
+//! bytes, whatever the language of the guest; `include/sanderling.h` is the same in C, and `assemblyscript/`, `zig/` and `go/` are bindings
+//! for others, each held to this crate by a test.
 //!
 //! With the feature `sdk`, a guest in Rust is about ten lines:
 //!

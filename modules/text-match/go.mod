@@ -1,0 +1,7 @@
+module text-match
+
+go 1.24
+
+require sanderling v0.0.0
+
+replace sanderling => ../../guest-abi/go
