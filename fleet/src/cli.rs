@@ -14,6 +14,7 @@ use crate::{
     keys::{KeySource, Kind, SigningRole},
     local::{self, RunOptions},
     logs::LogsOptions,
+    new::{self, NewOptions},
     provision::{BrokerAddress, DeviceOptions},
     replay::{self, ReplayOptions},
     repo::{Expiry, ModuleOptions, RefreshOptions, RolloutOptions, Threshold},
@@ -115,6 +116,9 @@ Exit status: 0 the device started it; 1 the device is not connected, did not ans
     /// Run the execution that led to a fault again, from its capsule.
     #[command(after_help = replay::AFTER_HELP)]
     Replay(ReplayOptions),
+    /// Make a folder in which a module can be written, built and tried.
+    #[command(after_help = new::AFTER_HELP)]
+    New(NewOptions),
     /// Run a module on this machine, fed from files, without broker or agent.
     #[command(after_help = local::AFTER_HELP)]
     Run(Box<RunOptions>),

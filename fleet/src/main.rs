@@ -17,6 +17,7 @@ mod keys;
 mod line;
 mod local;
 mod logs;
+mod new;
 mod progress;
 mod provision;
 mod publish;

@@ -12,6 +12,7 @@ use crate::{
     connection, demo,
     home::Home,
     local, logs,
+    new::{self, NewOptions},
     provision::{self, Authority},
     replay,
     say::Say,
@@ -70,9 +71,22 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
             online::capture(&scene, &broker, &device, &sensor, output).await?;
         }
         Command::Replay(options) => return replay::run(&options, &scene.home, scene.say).map(Ended::from),
+        Command::New(options) => create(&options, &scene)?,
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
     }
     Ok(Ended::Well)
+}
+
+fn create(options: &NewOptions, scene: &Scene) -> Result<()> {
+    let folder = new::create(options)?;
+    scene.say.line(
+        format!(
+            "{0} is ready; {0}/README.md says what it needs, and {0}/test.sh builds and tries it",
+            folder.display()
+        ),
+        || serde_json::json!({ "folder": folder }),
+    );
+    Ok(())
 }
 
 fn provision(command: Provision, scene: &Scene) -> Result<()> {
