@@ -51,9 +51,9 @@ pub(crate) async fn logs(
     let logging: Logging = serde_json::from_value(body).context("the answer is of another version")?;
     let lines = async {
         while printer.left > 0 {
-            match connection.events.poll().await.context("the broker was lost; ask again")? {
-                Event::Incoming(Incoming::Publish(message)) => printer.take(&message),
-                _ => {}
+            let event = connection.events.poll().await.context("the broker was lost; ask again")?;
+            if let Event::Incoming(Incoming::Publish(message)) = event {
+                printer.take(&message);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sanderling_protocol::{
     deployment::{Execution, Grant, Limits},
     flight::Export,
-    worker::{Fault, InputDecode},
+    worker::{Fault, FaultCode, InputDecode},
 };
 use wasmi::{Instance, Store, TypedFunc};
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     GuestMemory,
-    host::{Errno, HostState, Linker, charge_copy},
+    host::{Errno, Linker, charge_copy},
 };
 
 const NAME: &[u8] = b"/dev";

@@ -37,8 +37,14 @@ const CODE_SECTION: u8 = 10;
 pub fn guest(bytes: &[u8]) {
     let Some(module) = made(bytes) else { return };
     let said = Recorder::default();
-    let limits =
-        Limits { memory_mib: 2, deadline_ms: 50, fuel_per_frame: 300_000, emit_per_s: 20, native_memory_mib: 8 };
+    let limits = Limits {
+        memory_mib: 2,
+        deadline_ms: 50,
+        fuel_per_frame: 300_000,
+        emit_per_s: 20,
+        native_memory_mib: 8,
+        capsule_kib: 0,
+    };
     let ended = live(&module, limits, &rows::GRANTS, &said);
     if let Err(fault) = ended {
         assert!(!matches!(fault.code, FaultCode::Crash | FaultCode::Denied), "{fault:?}");
