@@ -45,6 +45,8 @@ const ONNX: i32 = 1;
 const AUTODETECT: i32 = 5;
 /// Targets that `load` knows.
 const CPU: i32 = 0;
+const GPU: i32 = 1;
+const TPU: i32 = 2;
 const AUTO: i32 = 3;
 
 /// Links the functions.
@@ -150,8 +152,10 @@ fn load(
     if !matches!(encoding, ONNX | AUTODETECT) {
         return Err(NnError::Encoding(encoding));
     }
-    if !matches!(target, CPU | AUTO) {
-        return Err(NnError::Target(target));
+    match target {
+        CPU | AUTO => {}
+        GPU | TPU => return Err(NnError::Target(target)),
+        _ => return Err(NnError::NoTarget(target)),
     }
     if count != 1 {
         return Err(NnError::Parts(count.cast_unsigned()));

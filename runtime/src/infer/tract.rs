@@ -384,8 +384,10 @@ fn check(name: &str, model: &TypedModel, limit: usize) -> Result<usize, InferErr
             dims.iter().try_fold(fact.datum_type.size_of(), |bytes, dim| bytes.checked_mul(*dim))
         });
         held(TENSOR, bytes.unwrap_or(usize::MAX))?;
-        if let Some(tensor) = &fact.konst {
-            constant = constant.saturating_add(tensor.len().saturating_mul(tensor.datum_type().size_of()));
+        if fact.konst.is_some() {
+            // What was packed for the processor has its own size beside that of the tensor.
+            let bytes = fact.mem_size().to_i64().ok().and_then(|bytes| usize::try_from(bytes).ok());
+            constant = constant.saturating_add(bytes.unwrap_or(usize::MAX));
         }
     }
     held("weights", constant)?;

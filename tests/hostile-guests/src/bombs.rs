@@ -118,7 +118,7 @@ fn large() -> Vec<Guest> {
             module.tail = section(11, &list(std::iter::repeat_n(b"\x00\x41\x00\x0b\x00", 20_000)));
         }),
         module("data-segments-too-many", "Has more data segments than a module may have.", INIT, |module| {
-            module.tail = section(11, &list(std::iter::repeat_n(b"\x00\x41\x00\x0b\x00", 20_001)));
+            module.tail = section(11, &list(std::iter::repeat_n(b"\x00\x41\x00\x0b\x00", 100_001)));
         }),
         module("export-names", "Exports by a hundred names of 60,000 letters.", SURVIVES, |module| {
             module.exports =

@@ -130,11 +130,11 @@ fn the_quality_is_lowered_until_it_fits_a_record_and_no_further_than_to_a_quarte
         let content = noise((side * side) as usize);
         (FrameHeader { width: side, height: side, ..header(Format::Gray8, content.len()) }, content)
     };
-    let (header, content) = side(320);
+    let (header, content) = side(400);
     let (quality, records) = answer(&mut rig(CALL, [0; 4], &GRANTED), &header, &content);
     assert!((20..80).contains(&quality), "{quality}");
     assert!(records[0].len() <= MAX_RECORD);
-    assert_eq!(decoded(&records[0]).0.width, 320);
+    assert_eq!(decoded(&records[0]).0.width, 400);
     let (header, content) = side(2000);
     let (refused, records) = answer(&mut rig(CALL, [0; 4], &GRANTED), &header, &content);
     assert_eq!((refused, records.len()), (-E2BIG, 0));

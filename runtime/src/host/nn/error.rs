@@ -26,9 +26,12 @@ pub(in crate::host) enum NnError {
     /// `load` of another encoding.
     #[error("encoding {0} is none that can be loaded here; 1 (ONNX) and 5 (autodetect) are")]
     Encoding(i32),
-    /// `load` for another processor.
+    /// `load` for a processor that is not used here.
     #[error("target {0} is none that models run on here; 0 (cpu) and 3 (auto) are")]
     Target(i32),
+    /// `load` for something that is no processor.
+    #[error("{0} is no target; 0 (cpu) and 3 (auto) are")]
+    NoTarget(i32),
     /// `load` of another number of parts.
     #[error("an ONNX model is given in one part, not in {0}")]
     Parts(u32),
@@ -81,6 +84,7 @@ impl NnError {
         match self {
             Self::Pointer
             | Self::Parts(_)
+            | Self::NoTarget(_)
             | Self::Graph(_)
             | Self::Context(_)
             | Self::Rank(_)

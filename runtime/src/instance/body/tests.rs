@@ -129,7 +129,8 @@ fn found(execution: Execution) -> (Vec<Vec<u8>>, usize, usize) {
         assert!(matches!(outcome, Ok(Outcome::Done(_))), "{outcome:?}");
     }
     let said = rig.said.take();
-    let lines = logged(&said).len();
+    // Beside them stands, once, why there is nothing to get and to set before the first context.
+    let lines = logged(&said).into_iter().filter(|line| *line == "conf").count();
     (emits(said).split_off(1), lines, inference.parsed.load(Ordering::Relaxed))
 }
 
