@@ -121,7 +121,7 @@ impl Device {
         let worker = program("sanderling-worker");
         let passed = self.runtime("door-was-passed");
         let script = format!(
-            "#!/bin/sh\nwhile [ -e {shut:?} ]; do /bin/sleep 0.02; done\necho x >>{passed:?}\nexec {worker:?}\n"
+            "#!/bin/sh\nwhile [ -e {shut:?} ]; do /bin/sleep 0.02; done\necho x >>{passed:?}\nexec /usr/bin/env -i {worker:?}\n"
         );
         self.lay_program(&program_file, &script);
         Door { shut, passed }

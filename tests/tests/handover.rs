@@ -142,7 +142,7 @@ fn most_workers<T>(agent: &Process, act: impl FnOnce() -> T) -> (T, usize) {
 #[test]
 fn where_memory_is_short_the_old_one_stops_first_and_its_frames_wait() {
     let site = Site::new();
-    // One worker may use 85 MiB by the limits that hold by default.
+    // One worker may use 86 MiB by the limits that hold by default.
     let (device, agent) = started(&site, "[workloads]\nmemory_mib = 150\n");
     let first = roll_out(&site, b'a');
     assert_eq!(handover(&site.observer.wait_active(&device.id, first)), None, "nothing ran before");
@@ -154,7 +154,7 @@ fn where_memory_is_short_the_old_one_stops_first_and_its_frames_wait() {
     });
     assert_eq!(most, 1, "never two workers at a time");
     let Some(Handover::BreakBeforeMake { why }) = handover(&report) else { panic!("{:?}", report.deployment) };
-    assert!(why.contains("`[workloads] memory_mib` allows 150 MiB") && why.contains("may use 85 MiB"), "{why}");
+    assert!(why.contains("`[workloads] memory_mib` allows 150 MiB") && why.contains("may use 86 MiB"), "{why}");
     assert_eq!(switches(&site, &device, second), [Handover::BreakBeforeMake { why }]);
     more(&site, &device, "ticks", b'b', 20);
 

@@ -4,7 +4,7 @@
 //! State belongs to a module's name. A deployment on probation does not touch what was kept before it: its modules begin with that,
 //! and what they change lies apart, under the deployment's identity. When it is committed, its changes take the place of what was
 //! there; when it is rolled back, they are dropped. What of it is on disk follows in the transaction that stores the slots
-//! ([`table::settle`]), what is in memory when that is done ([`States::settle`]); what a power cut leaves is made good at the next start
+//! (`table::settle`), what is in memory when that is done ([`States::settle`]); what a power cut leaves is made good at the next start
 //! ([`States::load`]).
 //!
 //! Invariants: what is in memory is what is on disk with the rows that were given out since. Rows of one call into a guest are given

@@ -6,7 +6,7 @@
 //! accepted: its verdict is `review`, with the rule `unreadable`.
 //!
 //! On the channel `verdicts` it emits `{"seq", "id", "verdict", "score", "rules"}`, the rules by name in the order of the table in
-//! [`rules`].
+//! `rules`.
 
 mod config;
 mod payment;

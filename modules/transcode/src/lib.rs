@@ -1,7 +1,7 @@
 //! Sends fewer and smaller images of a camera: a region, every n-th frame, and only when it has changed.
 //!
 //! On the channel `images` it emits the region as JPEG, encoded by the host (grant `evidence`), or, with `scale`, scaled down by the host as a
-//! binary PGM or PPM file, which any program for images reads. Whether it has changed is told from a raster of [`RASTER`] gray cells: the mean
+//! binary PGM or PPM file, which any program for images reads. Whether it has changed is told from a raster of `RASTER` gray cells: the mean
 //! difference to that of the image that was sent last, in levels of 0 to 255. That raster is kept where the deployment
 //! grants `state:512`, so that neither a restart nor an update sends an image that the fleet has already; without the grant, each start sends one.
 //!

@@ -190,7 +190,7 @@ impl OfInstance {
 }
 
 /// Everything that host functions see besides the guest's memory. What an instance must not leave to the next one is in `own`, in
-/// `frame` and behind [`nn::NnState::forget`]; the rest belongs to the module and goes on: models, rates, counters, refusals.
+/// `frame` and behind `NnState::forget`; the rest belongs to the module and goes on: models, rates, counters, refusals.
 pub struct HostState {
     /// What ends with the instance.
     pub(crate) own: OfInstance,

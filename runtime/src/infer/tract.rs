@@ -4,7 +4,7 @@
 //! dimensions open (with a name, or without) is optimised for each set of shapes that comes. The plans used last are kept: at most
 //! [`MAX_PLANS`] of a model, and no more than `native_memory_mib` together hold. They belong to the model, so all contexts share them.
 //!
-//! Before tract sees a model, [`scan`] looks at what it claims: how many nodes it has, and how large its tensors would be.
+//! Before tract sees a model, `scan` looks at what it claims: how many nodes it has, and how large its tensors would be.
 //!
 //! tract's types beyond those of wasi-nn are carried where that loses nothing: i8 and bool as u8, u32 as i32, u64 as
 //! i64, all with the same bits; u16 and i16 outputs are widened to i32.
