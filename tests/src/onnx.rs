@@ -8,7 +8,7 @@ pub fn slow_to_run(side: u32, times: u32) -> Vec<u8> {
 
 /// The same while it is loaded: the matrix is a constant, and a loader multiplies constants out once and for all.
 pub fn slow_to_load(side: u32, times: u32) -> Vec<u8> {
-    let first = vec![shape(side), node("ConstantOfShape", &["shape"], "spread")];
+    let first = vec![shape(side), zeros("shape", "spread")];
     let mut nodes = squares(first, "spread", times);
     nodes.push(matmul("last", "column", "result"));
     model(&nodes, &value("result", &[side, 1]), side)
@@ -37,6 +37,13 @@ fn shape(side: u32) -> Vec<u8> {
     let tensor = [number(1, 2), number(2, 7), bytes(9, &dims)].concat();
     let attribute = [bytes(1, b"value"), bytes(5, &tensor), number(20, 4)].concat();
     [bytes(2, b"shape"), bytes(4, b"Constant"), bytes(5, &attribute)].concat()
+}
+
+/// A `ConstantOfShape`: zeros of f32, which tract takes for f64 where no value says so.
+fn zeros(shape: &str, output: &str) -> Vec<u8> {
+    let tensor = [number(1, 1), number(2, 1), bytes(9, &[0; 4])].concat();
+    let attribute = [bytes(1, b"value"), bytes(5, &tensor), number(20, 4)].concat();
+    [node("ConstantOfShape", &[shape], output), bytes(5, &attribute)].concat()
 }
 
 fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {

@@ -118,9 +118,16 @@ fn a_quota_above_the_ceiling_of_the_release_is_refused() {
     let file = site.fleet.path("counter.wasm");
     std::fs::write(&file, remembers(b'a')).unwrap();
     let file = file.display().to_string();
-    site.fleet.run(["repo", "add-module", &file, "modules/counter/1.wasm", "--grant", "emit:*", "--grant", "state:63"]);
+    let release = |quota: &str| {
+        site.fleet.run(["repo", "add-module", &file, "modules/counter/1.wasm", "--grant", "emit:*", "--grant", quota])
+    };
     let module = Module::new("counter", "modules/counter/1.wasm").sensor("clock").emits(TICKS).keeps(QUOTA);
-    let digest = site.fleet.roll_out(&deployment("line", [module]), &site.broker);
+    // The operator's tool refuses it too, so that the ceiling is lowered behind its back.
+    release("state:64");
+    let digest = site.fleet.deploy(&deployment("line", [module]));
+    release("state:63");
+    site.fleet.sign();
+    site.fleet.publish(&site.broker);
     let report = site.observer.wait_state(&device.id, digest, DeploymentState::Refused);
     let why = report.deployment.unwrap().why.unwrap();
     assert!(why.contains("state:64") && why.contains("state:63"), "{why}");

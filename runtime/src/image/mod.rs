@@ -14,7 +14,7 @@
 //! is built for tests alone, says the same in the plainest way, and the tests hold this one to it byte by byte.
 //!
 //! For gray8 and rgb8 the result is that of Pillow's `crop`, `resize` (`NEAREST`, `BILINEAR`, `BOX`), `convert`: the same with nearest, and
-//! within one gray level with the others, since Pillow goes along rows first and rounds to 8 bits between.
+//! within one gray level with the others, and two in a few samples of noise, since Pillow goes along rows first and rounds to 8 bits between.
 //!
 //! Failure modes: an [`ImageError`] for a frame that is no image or is shorter than it claims, for a crop outside of
 //! it, and for buffers above the limit.
