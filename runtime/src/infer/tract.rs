@@ -164,10 +164,12 @@ impl TractGraph {
             return Ok(plan);
         }
         let open = plans.model.as_ref().ok_or_else(|| self.run_error("its shapes are fixed to others".to_owned()))?;
-        let made = guarded(&self.name, "prepared", || {
+        let mut made = guarded(&self.name, "prepared", || {
             let model = self.bind(open.clone(), shapes).map_err(|error| self.run_error(reason(&error)))?;
             Made::new(&self.name, shapes.clone(), model, self.limit)
         })?;
+        // Weights that were packed for the processor do not show as constants: a plan counts for no less than the file that it is made of.
+        made.bytes = made.bytes.max(plans.open);
         let plan = Arc::clone(&made.plan);
         plans.keep(made, self.limit);
         Ok(plan)

@@ -4,10 +4,10 @@ use std::{
     io::{self, Read},
     os::unix::net::UnixStream,
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, recv},
 };
@@ -15,7 +15,9 @@ use sanderling_protocol::worker::{Inbox, ToWorker};
 
 use crate::serve::ServeError;
 
-const NS_PER_S: u64 = 1_000_000_000;
+/// How long a worker waits for a message before it looks whether it has something to tell. The socket keeps the time: a process that
+/// may have no descriptor cannot poll (poll(2): `EINVAL` above `RLIMIT_NOFILE`).
+const WHILE: Duration = Duration::from_secs(1);
 
 /// The receiving side of the socket.
 pub(crate) struct Control {
@@ -24,37 +26,35 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(socket: Arc<UnixStream>) -> Self {
-        Self { socket, inbox: Inbox::default() }
+    /// # Errors
+    /// Where the socket takes no time limit.
+    pub(crate) fn new(socket: Arc<UnixStream>) -> io::Result<Self> {
+        socket.set_read_timeout(Some(WHILE))?;
+        Ok(Self { socket, inbox: Inbox::default() })
     }
 
     /// The next message; sleeps until it comes.
     pub(crate) fn wait(&mut self) -> Result<ToWorker, ServeError> {
         loop {
+            if let Some(message) = self.wait_a_while()? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next message; `None` where none comes within [`WHILE`].
+    pub(crate) fn wait_a_while(&mut self) -> Result<Option<ToWorker>, ServeError> {
+        loop {
             if let Some(message) = self.inbox.next()? {
-                return Ok(ToWorker::decode(message)?);
+                return Ok(Some(ToWorker::decode(message)?));
             }
             match (&*self.socket).read(self.inbox.space()) {
                 Ok(0) => return Err(ServeError::Gone),
                 Ok(count) => self.inbox.filled(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
-        }
-    }
-
-    /// The next message; `None` where none comes within the time.
-    pub(crate) fn wait_for(&mut self, ns: u64) -> Result<Option<ToWorker>, ServeError> {
-        if let Some(message) = self.look()? {
-            return Ok(Some(message));
-        }
-        let timeout = Timespec {
-            tv_sec: i64::try_from(ns / NS_PER_S).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ns % NS_PER_S).unwrap_or(0),
-        };
-        match poll(&mut [PollFd::new(&*self.socket, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => self.look(),
-            Err(errno) => Err(io::Error::from(errno).into()),
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! The list was read off workers that load, run, infer, fault, abort and want for memory (`strace -ff`, on ARM under `qemu-user`), and each entry
 //! says what calls it; those of them that some machine or C library alone makes are named. There is one thread,
-//! and nothing is opened, so that there is nothing to seek or to look at. The crate `seccompiler` does not know 32-bit ARM.
+//! and nothing is opened, so that there is nothing to seek, to poll or to look at. The crate `seccompiler` does not know 32-bit ARM.
 
 #![allow(unsafe_code)]
 
@@ -34,8 +34,6 @@ const CALLS: &[c_long] = &[
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_close,
-    // A wait for the supervisor's next word that ends when there are metrics to tell.
-    libc::SYS_ppoll,
     // The allocator.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -71,8 +69,6 @@ const OWN_CALLS: &[c_long] = &[];
 const CLOCK_GETTIME64: c_long = 403;
 #[cfg(target_arch = "arm")]
 const CLOCK_NANOSLEEP_TIME64: c_long = 407;
-#[cfg(target_arch = "arm")]
-const PPOLL_TIME64: c_long = 414;
 
 #[cfg(target_arch = "arm")]
 const MAP: c_long = libc::SYS_mmap2;

@@ -89,7 +89,7 @@ pub(crate) enum End {
 pub(crate) fn serve() -> Result<End, ServeError> {
     let socket = Arc::new(UnixStream::from(shared::inherited(SOCKET_FD)?));
     let ring_fd = shared::inherited(RING_FD)?;
-    let mut control = Control::new(Arc::clone(&socket));
+    let mut control = Control::new(Arc::clone(&socket))?;
     let start = match control.wait()? {
         ToWorker::Start(start) => *start,
         other => return Err(ServeError::Unexpected(name(&other))),
@@ -311,19 +311,22 @@ impl Worker {
         if !self.ring.announce_sleep() {
             return Ok(None);
         }
+        loop {
+            match self.control.wait_a_while()? {
+                Some(message) => return self.obey(&message),
+                None => self.tell_what_is_due()?,
+            }
+        }
+    }
+
+    /// Tells the metrics that have waited long enough.
+    fn tell_what_is_due(&mut self) -> Result<(), ServeError> {
         let now_ns = self.clock.mono_ns();
-        let message = match self.untold_for(now_ns) {
-            None => self.control.wait()?,
-            Some(wait) => match self.control.wait_for(wait)? {
-                Some(message) => message,
-                None => {
-                    self.tell_metrics(self.clock.mono_ns());
-                    self.out.flush()?;
-                    self.control.wait()?
-                }
-            },
-        };
-        self.obey(&message)
+        if self.untold_for(now_ns) == Some(0) {
+            self.tell_metrics(now_ns);
+            self.out.flush()?;
+        }
+        Ok(())
     }
 
     /// How long metrics that have changed are still to wait, in nanoseconds; `None` where none has changed.
