@@ -49,8 +49,12 @@ fn a_region_of_the_camera_arrives_as_a_jpeg_and_an_image_that_does_not_change_on
     });
     assert_eq!((width, height, pixels.len()), (40, 24, 40 * 24 * 3));
     assert!(pixels.iter().max() > pixels.iter().min(), "there is something to see");
-    // The operator's request answers with what is reported now.
+    // The operator's request answers with what is reported now. Images set its pace: a device answers a few requests a second.
     let metric = |name: &str, metric: &str| {
+        let mark = site.observer.mark();
+        site.observer.wait_for("more images", PATIENCE, |seen| {
+            (seen.after(mark).of(&device.id, "data/all/images").count() >= 10).then_some(())
+        });
         let answer = site.observer.request(&device.id, "report", b"");
         let report: sanderling_protocol::reported::Reported = serde_json::from_value(answer.body.unwrap()).unwrap();
         let module = report.modules.into_iter().find(|module| module.name == name).unwrap();

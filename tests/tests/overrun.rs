@@ -120,6 +120,11 @@ fn a_model_that_takes_for_ever_to_load_is_given_up_and_commands_are_answered_mea
     site.observer.wait_state(&device.id, digest, DeploymentState::Staging);
     let mut pings = 0;
     let state = loop {
+        // The neighbour's ticks set the pace: a device answers a few requests a second.
+        let mark = site.observer.mark();
+        site.observer.wait_for("more ticks of the neighbour", PATIENCE, |seen| {
+            (seen.after(mark).of(&device.id, &format!("data/neighbour/{TICKS}")).count() >= 40).then_some(())
+        });
         assert!(site.observer.request(&device.id, "ping", b"").ok);
         let report: Value = site.observer.request(&device.id, "report", b"").body.unwrap();
         if report["deployment"]["state"] != "staging" {

@@ -41,6 +41,7 @@ pub const MAX_PLANS: usize = 4;
 const MAX_REASON: usize = 300;
 /// What is too large, in messages.
 const TENSOR: &str = "a tensor";
+const WEIGHTS: &str = "weights";
 
 type Shapes = Vec<Vec<usize>>;
 
@@ -132,6 +133,9 @@ impl TractGraph {
     fn load(name: &str, mut onnx: &[u8], limit: usize) -> Result<Self, InferError> {
         // Nearly all of a model's bytes are its weights.
         let onnx_len = onnx.len();
+        if onnx_len > limit {
+            return Err(InferError::TooLarge { name: name.to_owned(), what: WEIGHTS, bytes: onnx_len, limit });
+        }
         let fail = |error: TractError| InferError::Load { name: name.to_owned(), reason: reason(&error) };
         let framework = tract_onnx::onnx();
         let proto = framework.proto_model_for_read(&mut onnx).map_err(fail)?;
@@ -392,7 +396,7 @@ fn check(name: &str, model: &TypedModel, limit: usize) -> Result<usize, InferErr
             constant = constant.saturating_add(bytes.unwrap_or(usize::MAX));
         }
     }
-    held("weights", constant)?;
+    held(WEIGHTS, constant)?;
     Ok(constant)
 }
 
