@@ -1,4 +1,4 @@
-//! Native work that does not end in time, wants more memory than it may have, or takes for ever to load: only the module it belongs to
+//! Native work that does not end in time, wants more memory than it may have, or does not come to its end while it is loaded: only the module it belongs to
 //! notices.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -101,22 +101,24 @@ fn an_inference_that_needs_more_native_memory_than_it_may_have_says_so() {
 fn a_model_that_needs_more_native_memory_to_load_than_it_may_have_is_refused_for_that() {
     let (site, device) = site();
     let _agent = device.start();
-    let digest = site.fleet.roll_out(&pair(&site, b'l', 3840, &onnx::slow_to_load(3840, 2)), &site.broker);
+    let digest = site.fleet.roll_out(&pair(&site, b'l', 3840, &onnx::large_constant(8192)), &site.broker);
     let report = site.observer.wait_state(&device.id, digest, DeploymentState::Refused);
     let why = report.deployment.unwrap().why.unwrap();
     assert!(why.contains("native_memory") && why.contains("victim"), "{why}");
 }
 
 #[test]
-fn a_model_that_takes_for_ever_to_load_is_given_up_and_commands_are_answered_meanwhile() {
+fn a_module_that_takes_for_ever_to_load_is_given_up_and_commands_are_answered_meanwhile() {
     let (site, device) = site();
     device.lay("workloads", "[workloads]\nload_s = 4\n");
+    let door = device.lay_door();
     let agent = device.start();
     site.fleet.add_module(&counts(b'n', 0), "modules/counts/n.wasm");
     let alone = deployment("pair", [on_clock("neighbour", "modules/counts/n.wasm")]);
     let first = site.fleet.roll_out(&alone, &site.broker);
     site.observer.wait_active(&device.id, first);
-    let digest = site.fleet.roll_out(&pair(&site, b's', 1024, &onnx::slow_to_load(1024, 2000)), &site.broker);
+    door.shut();
+    let digest = site.fleet.roll_out(&pair(&site, b's', 64, &onnx::slow_to_run(64, 1)), &site.broker);
     site.observer.wait_state(&device.id, digest, DeploymentState::Staging);
     let mut pings = 0;
     let state = loop {
