@@ -213,22 +213,8 @@ impl Confinement {
     }
 }
 
-/// `[log] level`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs somebody.
-    Error,
-    /// And what may.
-    Warn,
-    /// And what happens to deployments, link and modules.
-    #[default]
-    Info,
-    /// And every step.
-    Debug,
-    /// And every message.
-    Trace,
-}
+/// `[log] level`: lines of this level and of more urgent ones.
+pub use sanderling_protocol::command::LogLevel;
 
 /// The worker program where no configuration names one.
 pub fn default_worker() -> PathBuf {
