@@ -120,7 +120,7 @@ pub(super) const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "link-cuts",
-        what: "the link is cut at any packet, in any handshake and within packets, under the same load: no record lost, waits bounded and spread, as many files open as before",
+        what: "the link is cut at any packet, in any handshake and within packets, under the same load: no record lost, waits bounded and spread, no more files open than before",
         package: "sanderling-tests",
         program: &["--test", "flapping"],
         test: "a_link_that_is_cut_again_and_again_leaves_nothing_behind",
