@@ -19,6 +19,9 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// How cargo runs tests, however few of them: packages that are named one by one would have other features, and be built again.
+pub(crate) const TEST: [&str; 3] = ["test", "--workspace", "--all-features"];
+
 /// The guests in Rust, by folder.
 const RUST_GUESTS: [&str; 3] = ["fraud-rule", "surface-defect", "transcode"];
 
@@ -47,6 +50,12 @@ pub(crate) fn all(profile: Profile) -> Result<Built> {
         Profile::Release => "release",
     };
     Ok(Built { programs: target_dir().join(folder), guests })
+}
+
+/// Builds all tests, and the programs that they start.
+pub(crate) fn tests() -> Result<()> {
+    step("building all tests (the first time takes several minutes)");
+    run(cargo().args(TEST).arg("--no-run"))
 }
 
 /// Builds the guests: those in Rust always, the others where their compilers are.

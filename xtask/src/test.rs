@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let guests = build::guests()?;
     step("building and running all tests");
     let mut command = cargo();
-    command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    command.args(build::TEST).arg("--no-fail-fast");
     if let Some(filter) = &arguments.filter {
         command.arg(filter);
     }

@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     io::{BufRead, BufReader},
     num::NonZeroUsize,
+    path::Path,
     process::{Command, Stdio},
     sync::{Mutex, PoisonError, mpsc},
     time::Duration,
@@ -51,11 +52,13 @@ struct Found {
 
 /// Runs the proofs and prints a table, in the order of the list.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::for_building()?;
     setup::for_testing()?;
-    let built = build::all(build::Profile::Dev)?;
+    let guests = build::guests()?;
+    build::tests()?;
     let wanted = |proof: &&Proof| arguments.only.as_ref().is_none_or(|only| proof.name.contains(only));
     let proofs: Vec<&Proof> = PROOFS.iter().filter(wanted).collect();
-    let mut results = prove_all(&proofs, arguments, &built);
+    let mut results = prove_all(&proofs, arguments, &guests);
     results.sort_by_key(|(at, ..)| *at);
     let mut table = String::from("| proof | what | cases | failures | seconds | |\n|---|---|---|---|---|---|\n");
     let mut failed = Vec::new();
@@ -79,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 type Proved = (usize, Result<Found>, Duration);
 
 /// Runs the proofs, some at a time, each result said as soon as it is there.
-fn prove_all(proofs: &[&Proof], arguments: &Arguments, built: &build::Built) -> Vec<Proved> {
+fn prove_all(proofs: &[&Proof], arguments: &Arguments, guests: &Path) -> Vec<Proved> {
     let waiting = Mutex::new(proofs.iter().enumerate());
     let (give, take) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -89,7 +92,7 @@ fn prove_all(proofs: &[&Proof], arguments: &Arguments, built: &build::Built) -> 
                 while let Some((at, proof)) = next(waiting) {
                     let cases = arguments.cases.unwrap_or(proof.cases);
                     step(&format!("{}: {cases} cases", proof.name));
-                    let (found, seconds) = timed(|| prove(proof, cases, built));
+                    let (found, seconds) = timed(|| prove(proof, cases, guests));
                     if let (Ok(found), true) = (&found, arguments.json) {
                         println!("{}", json(proof, found, seconds));
                     }
@@ -110,12 +113,12 @@ fn next<T>(waiting: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 /// Runs one proof to its end.
-fn prove(proof: &Proof, cases: u64, built: &build::Built) -> Result<Found> {
+fn prove(proof: &Proof, cases: u64, guests: &Path) -> Result<Found> {
     let mut command = cargo();
-    command.args(["test", "--quiet", "--all-features", "-p", proof.package]).args(proof.program);
+    command.args(build::TEST).arg("--quiet").args(proof.program);
     command.args(["--", "--exact", "--nocapture", "--include-ignored", proof.test]);
     command.env(CASES, cases.to_string());
-    command.env("SANDERLING_GUESTS", &built.guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
+    command.env("SANDERLING_GUESTS", guests).env("SANDERLING_PROGRAMS", target_dir().join("debug"));
     command.env("SANDERLING_PYTHON", setup::python());
     let (found, passed) = watch(&mut command).with_context(|| format!("the proof {}", proof.name))?;
     Ok(match found {
