@@ -95,19 +95,25 @@ Exit status: 0 the device started it; 1 the device is not connected, did not ans
         #[command(flatten)]
         broker: BrokerAddress,
     },
-    /// What devices kept of faults, to be run again here.
+    /// What devices kept of executions, to be run again here.
     #[command(subcommand)]
     Capsule(CapsuleCommand),
-    /// Get the next frame of a device's sensor as an image.
+    /// Get the next frame of a device's sensor as an image, or what a module makes of its next frame as a capsule.
     #[command(
-        after_help = "JPEG and PNG are written as the sensor delivered them, gray8, gray16, rgb8 and bgr8 as PNG, everything else as it is."
+        after_help = "JPEG and PNG are written as the sensor delivered them, gray8, gray16, rgb8 and bgr8 as PNG, everything else as it is.\n\nA \
+        capsule holds the frame, the module's config and its memory, so that `sanderling replay` runs the very same execution; the module's \
+        deployment must grant it `capture`."
     )]
     Capture {
         /// The device.
         device: DeviceId,
         /// The sensor, by its name in the device's configuration.
-        sensor: String,
-        /// The file to write; without it, frame-<number> with an extension that fits.
+        #[arg(required_unless_present = "module", conflicts_with = "module")]
+        sensor: Option<String>,
+        /// The module, by its name in the deployment.
+        #[arg(long)]
+        module: Option<String>,
+        /// The file to write; without it, frame-<number> with an extension that fits, or capsule-<id>.tar.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         #[command(flatten)]

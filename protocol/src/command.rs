@@ -8,11 +8,12 @@
 //! | `ping` | – | the agent's version, how long it has run |
 //! | `report` | – | the reported state, which is published too |
 //! | `refresh` | – | – |
-//! | `restart` | [`RestartRequest`] | [`Restarted`] |
+//! | `restart` | [`ModuleRequest`] | [`Restarted`] |
 //! | `logs` | [`LogsRequest`] | [`Logging`]; then a [`LogLine`] for each line on `device/{id}/log`, at QoS 0 |
 //! | `capsules` | – | the capsules that there are, [`Listed`](crate::capsule::Listed) |
 //! | `capsule` | [`CapsuleRequest`] | a [`Piece`] |
-//! | `capture` | [`CaptureRequest`] | [`Captured`] |
+//! | `capture` of a sensor | [`FrameRequest`] | [`Captured`] |
+//! | `capture` of a module | [`ModuleRequest`] | [`KeptCapsule`] |
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -59,14 +60,14 @@ pub enum Command {
     /// Look for new metadata now.
     Refresh,
     /// Start a module anew: its worker is stopped, its count of faults forgotten, quarantine lifted.
-    Restart(RestartRequest),
+    Restart(ModuleRequest),
     /// Send what modules log, for a while.
     Logs(LogsRequest),
     /// Say which capsules there are.
     Capsules,
     /// Give a piece of a capsule.
     Capsule(CapsuleRequest),
-    /// Give a piece of the next frame of a sensor.
+    /// Give a piece of the next frame of a sensor, or keep a capsule of what a module makes of its next frame.
     Capture(CaptureRequest),
 }
 
@@ -172,9 +173,30 @@ pub struct CapsuleRequest {
 }
 
 /// What `capture` is asked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaptureRequest {
+    /// A frame as a sensor delivers it.
+    Frame(FrameRequest),
+    /// The execution that a module's next frame leads to, as a capsule; its deployment grants `capture`.
+    Module(ModuleRequest),
+}
+
+impl CaptureRequest {
+    /// By whether it names a module, so that what is wrong with it is told of the one that it is.
+    fn read(payload: &[u8]) -> serde_json::Result<Self> {
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload)?;
+        if fields.contains_key("module") {
+            serde_json::from_value(fields.into()).map(Self::Module)
+        } else {
+            serde_json::from_value(fields.into()).map(Self::Frame)
+        }
+    }
+}
+
+/// What `capture` is asked with for a frame of a sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CaptureRequest {
+pub struct FrameRequest {
     /// Which sensor.
     pub sensor: String,
     /// Another piece of a frame that was captured before, by its number; without it the next frame is waited for.
@@ -183,6 +205,16 @@ pub struct CaptureRequest {
     /// Where the piece begins.
     #[serde(default)]
     pub offset: u64,
+}
+
+/// What `capture` of a module is answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCapsule {
+    /// The capsule; `capsule` gives it.
+    pub capsule: CapsuleId,
+    /// Whether it lacks the state that the guest was in, so that it cannot be run again: the guest's memory does not fit
+    /// `limits.capsule_kib`, or cannot be read in full.
+    pub partial: bool,
 }
 
 /// What `capture` is answered with: the frame as the sensor delivered it.
@@ -204,10 +236,10 @@ pub struct Captured {
     pub piece: Piece,
 }
 
-/// The request of `restart`.
+/// The request of `restart`, and of `capture` for a module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RestartRequest {
+pub struct ModuleRequest {
     /// The module's name in the deployment that runs.
     pub module: String,
 }
@@ -240,7 +272,10 @@ impl Command {
             "logs" => request("logs", r#"{"lease_s":60,"level":"info","module":"scratch"}"#, payload).map(Self::Logs),
             "capsules" => Ok(Self::Capsules),
             "capsule" => request("capsule", r#"{"id":"0123456789abcdef","offset":0}"#, payload).map(Self::Capsule),
-            "capture" => request("capture", r#"{"sensor":"cam0"}"#, payload).map(Self::Capture),
+            "capture" => {
+                let example = r#"{"sensor":"cam0"} or {"module":"scratch"}"#;
+                CaptureRequest::read(payload).map(Self::Capture).map_err(|error| wrong("capture", example, &error))
+            }
             other => Err(CommandError::Unknown(other.chars().take(64).collect())),
         }
     }
@@ -251,11 +286,11 @@ fn request<'p, T: Deserialize<'p>>(
     example: &'static str,
     payload: &'p [u8],
 ) -> Result<T, CommandError> {
-    serde_json::from_slice(payload).map_err(|error| CommandError::Request {
-        command,
-        problem: error.to_string(),
-        example,
-    })
+    serde_json::from_slice(payload).map_err(|error| wrong(command, example, &error))
+}
+
+fn wrong(command: &'static str, example: &'static str, error: &serde_json::Error) -> CommandError {
+    CommandError::Request { command, problem: error.to_string(), example }
 }
 
 /// The answer to a request.
@@ -279,7 +314,7 @@ mod tests {
     #[test]
     fn knows_its_commands_and_bounds_their_requests() {
         assert_eq!(Command::parse("ping", b""), Ok(Command::Ping));
-        let restart = Command::Restart(RestartRequest { module: "scratch".into() });
+        let restart = Command::Restart(ModuleRequest { module: "scratch".into() });
         assert_eq!(Command::parse("restart", br#"{"module":"scratch"}"#), Ok(restart));
         assert_eq!(Command::parse("rm", b""), Err(CommandError::Unknown("rm".into())));
         let id = "0123456789abcdef".parse().unwrap();
@@ -300,6 +335,24 @@ mod tests {
         assert!(asked(r#"{"level":"loud"}"#).is_err());
         for number in 0..=5 {
             assert_eq!(LogLevel::from(number).number(), number.min(4));
+        }
+    }
+
+    #[test]
+    fn captures_a_sensor_or_a_module_and_says_what_is_wrong_with_either() {
+        let capture = |text: &str| Command::parse("capture", text.as_bytes());
+        let frame = FrameRequest { sensor: "cam0".into(), seq: None, offset: 0 };
+        assert_eq!(capture(r#"{"sensor":"cam0"}"#), Ok(Command::Capture(CaptureRequest::Frame(frame))));
+        let module = ModuleRequest { module: "scratch".into() };
+        assert_eq!(capture(r#"{"module":"scratch"}"#), Ok(Command::Capture(CaptureRequest::Module(module))));
+        for (wrong, why) in [
+            ("{}", "missing field `sensor`"),
+            (r#"{"module":"m","sensor":"cam0"}"#, "unknown field `sensor`"),
+            (r#"{"module":7}"#, "expected a string"),
+            ("[]", "expected a map"),
+        ] {
+            let error = capture(wrong).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(why) && error.contains(r#"{"module":"scratch"}"#), "{wrong}: {error}");
         }
     }
 

@@ -361,6 +361,28 @@ impl Guest {
         }
     }
 
+    /// The next frame is to be on record, whatever that costs.
+    pub fn want_record(&mut self) {
+        if let Some(flight) = self.flight() {
+            flight.want();
+        }
+    }
+
+    /// Leaves the record alone, so that it can be read, until [`Guest::release_record`]. The frame is the one that was given last.
+    pub fn hold_record(&mut self, header: &FrameHeader, content: &[u8]) {
+        let digest = self.digest();
+        if let Some(flight) = self.flight() {
+            flight.hold((header.to_bytes(), content), digest);
+        }
+    }
+
+    /// Goes on recording after [`Guest::hold_record`].
+    pub fn release_record(&mut self) {
+        if let Some(flight) = self.flight() {
+            flight.release();
+        }
+    }
+
     /// Begins the record anew, with a snapshot of the guest as it is. The frame that comes next stands alone in it.
     pub fn record_anew(&mut self) {
         self.body.record_anew(&*self.clock);

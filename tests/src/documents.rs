@@ -74,7 +74,8 @@ impl Module {
         self
     }
 
-    fn grant(mut self, grant: &str) -> Self {
+    /// Gives it a grant.
+    pub fn grant(mut self, grant: &str) -> Self {
         if let Some(grants) = self.0["grants"].as_array_mut() {
             grants.push(grant.into());
         }

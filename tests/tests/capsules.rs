@@ -1,5 +1,5 @@
 //! Capsules on the real agent: kept of a fault whatever ended the worker, fetched by the operator, and run again to the same fault. And frames of
-//! a sensor, captured.
+//! sensors and executions of modules, captured.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -201,6 +201,51 @@ fn the_next_frame_of_a_sensor_is_captured_as_it_was_delivered() {
     let absent = at_broker(&site.broker, &absent, &mut port);
     let (ok, _, told) = sanderling(&site, &absent.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(!ok && told.contains("there is no sensor") && told.contains("clock"), "{told}");
+}
+
+/// Asks for a capsule of what the module makes of its next frame, and runs it again.
+fn capture_and_replay(site: &Site, device: &Device, folder: &Path) -> Value {
+    let file = folder.join("captured.tar");
+    let file = file.to_str().unwrap();
+    let mut port = String::new();
+    let capture = ["capture", device.id.as_str(), "--module", "remembers", "--output", file];
+    let capture = at_broker(&site.broker, &capture, &mut port);
+    let (ok, told, all) = sanderling(site, &capture.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(ok && told["file"] == file, "{all}");
+    let (ok, replayed, all) = sanderling(site, &["replay", file]);
+    assert!(ok && replayed["came_again"] == true, "{all}");
+    replayed
+}
+
+#[test]
+fn what_a_module_makes_of_its_next_frame_is_kept_when_somebody_asks_and_is_the_same_when_it_is_run_again() {
+    let site = Site::new();
+    let device = site.device("gw-1");
+    device.lay_clock("clock", 200.0);
+    let mut agent = device.start();
+    let path = "modules/remembers/1.wasm";
+    site.fleet.add_module(&guests::sums_up(0, ""), path);
+    let module = |path| Module::new("remembers", path).sensor("clock").emits(guests::TICKS);
+    let digest = site.fleet.roll_out(&deployment("line", [module(path).grant("capture")]), &site.broker);
+    site.observer.wait_active(&device.id, digest);
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let replayed = capture_and_replay(&site, &device, folder.path());
+        assert!(replayed["fault"].is_null() && replayed["recorded"].is_null(), "{replayed}");
+        assert!(replayed["frames"].as_u64() >= Some(1) && replayed["calls"].as_u64() >= Some(1), "{replayed}");
+        assert!(!replayed["state"].is_null() && replayed["state"] == replayed["recorded_state"], "{replayed}");
+    }
+    assert!(agent.is_running());
+    let report = site.observer.wait_active(&device.id, digest);
+    assert_eq!((report.modules[0].restarts, report.modules[0].fault.clone()), (0, None));
+
+    // The same module without the grant.
+    let digest = site.fleet.roll_out(&deployment("line", [module(path)]), &site.broker);
+    site.observer.wait_active(&device.id, digest);
+    let mut port = String::new();
+    let capture = at_broker(&site.broker, &["capture", device.id.as_str(), "--module", "remembers"], &mut port);
+    let (ok, _, told) = sanderling(&site, &capture.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(!ok && told.contains("is not granted capture"), "{told}");
 }
 
 /// Every module of the repository on frames of several kinds: each frame is recorded and run again, and comes to the same end with the same

@@ -1,4 +1,4 @@
-//! Keeps capsules of faults, and gives them out.
+//! Keeps capsules of faults and of frames that somebody asked for, and gives them out.
 //!
 //! Purpose: whether a capsule is kept and how it is named is decided where the fault is told, so that the name goes with the fault; reading the
 //! record, packing and writing are the disk thread's work.
@@ -26,7 +26,7 @@ use crate::{
     link::Response,
     store::capsules::CapsuleFolder,
     sync::Plan,
-    workload::{Capsules, ModuleSpec, Recorded, flight::FlightFile},
+    workload::{Capsules, ModuleSpec, Record, Recorded},
 };
 
 /// Deployments of so many generations are remembered.
@@ -37,7 +37,7 @@ const GENERATIONS: usize = 8;
 pub(super) struct Kept {
     id: CapsuleId,
     manifest: Manifest,
-    flight: FlightFile,
+    record: Record,
 }
 
 /// A question about capsules.
@@ -92,8 +92,10 @@ impl Keeping {
 
 impl Capsules for Keeping {
     fn keep(&self, generation: u64, spec: &ModuleSpec, recorded: Recorded<'_>) -> Option<CapsuleId> {
-        let Recorded { fault, partial, flight } = recorded;
-        if self.off || !self.pace.borrow_mut().admits(spec.wasm.sha256, fault, self.clock.mono()) {
+        let Recorded { fault, partial, record } = recorded;
+        // What somebody asks for comes at the pace of commands.
+        let admits = |fault| self.pace.borrow_mut().admits(spec.wasm.sha256, fault, self.clock.mono());
+        if self.off || !fault.is_none_or(admits) {
             return None;
         }
         let module = &spec.module;
@@ -118,12 +120,12 @@ impl Capsules for Keeping {
             config: module.config.clone(),
             grants: module.grants.clone(),
             limits: module.limits,
-            fault: Some(fault.clone()),
+            fault: fault.cloned(),
             partial,
         };
         self.kept.set(self.kept.get() + 1);
         let id = manifest.name(self.kept.get());
-        let kept = Kept { id: id.clone(), manifest, flight };
+        let kept = Kept { id: id.clone(), manifest, record };
         self.keeper.borrow().as_ref()?.give(Job::Capsule(Box::new(kept)));
         Some(id)
     }
@@ -132,7 +134,11 @@ impl Capsules for Keeping {
 impl Kept {
     /// Writes it, in the disk thread.
     pub(super) fn write(&self, folder: &CapsuleFolder) {
-        let written = self.flight.record().and_then(|record| folder.keep(&self.id, &self.manifest.pack(&record)));
+        let packed = match &self.record {
+            Record::Flight(flight) => flight.record().map(|record| self.manifest.pack(&record)),
+            Record::Read(record) => Ok(self.manifest.pack(record)),
+        };
+        let written = packed.and_then(|packed| folder.keep(&self.id, &packed));
         match written {
             Ok(()) => tracing::info!(id = %self.id, module = self.manifest.name, "a capsule was kept"),
             Err(error) => tracing::warn!(id = %self.id, %error, "a capsule was not kept"),

@@ -1,14 +1,14 @@
-//! `capture`: the next frame of a sensor, as it was delivered, in pieces.
+//! `capture`: the next frame of a sensor, as it was delivered, in pieces; or a capsule of what a module makes of its next frame.
 //!
 //! Invariants: no frame is copied or held unless somebody asks; one captured frame is kept for a minute, so that its other pieces can be
-//! asked for; a few may wait for sensors at a time.
+//! asked for; a few may wait for sensors and modules at a time.
 
 use std::time::Duration;
 
 use sanderling_guest::frame::{Format, Kind};
 use sanderling_protocol::{
     capsule::{PIECE, Piece},
-    command::{Answer, CaptureRequest, Captured},
+    command::{Answer, CaptureRequest, Captured, FrameRequest, KeptCapsule, ModuleRequest},
 };
 
 use super::{
@@ -28,21 +28,58 @@ const WAITING: usize = 8;
 #[derive(Default)]
 pub(super) struct Captures {
     kept: Option<(String, Frame, Duration)>,
-    waiting: Vec<(String, Asked, Duration)>,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody waits for a capture, until some time.
+struct Waiting {
+    of: Source,
+    asked: Asked,
+    until: Duration,
+}
+
+/// What a capture is of.
+#[derive(PartialEq, Eq)]
+enum Source {
+    Sensor(String),
+    Module(String),
+}
+
+impl Source {
+    /// Why nothing came.
+    fn silence(&self) -> String {
+        let patience = PATIENCE.as_secs();
+        match self {
+            Self::Sensor(_) => {
+                format!("the sensor gave no frame within {patience} s; see its error in the reported state")
+            }
+            Self::Module(name) => {
+                format!(
+                    "module {name:?} handled no frame within {patience} s; the capsule is kept when it does (see `sanderling capsule list`)"
+                )
+            }
+        }
+    }
 }
 
 impl Captures {
     /// When something of it is over.
     pub(super) fn due_at(&self) -> Option<Duration> {
         let kept = self.kept.as_ref().map(|(.., until)| *until);
-        self.waiting.iter().map(|(.., until)| *until).chain(kept).min()
+        self.waiting.iter().map(|waiting| waiting.until).chain(kept).min()
     }
 }
 
 impl Driver {
-    /// Answers a piece of a frame that was captured, or waits for the next frame.
+    /// Answers a piece of a frame that was captured, or waits for the next frame of a sensor or a module.
     pub(super) fn capture(&mut self, request: &CaptureRequest, asked: Asked) -> Option<Answer> {
-        let now = self.mono();
+        match request {
+            CaptureRequest::Frame(request) => self.capture_frame(request, asked),
+            CaptureRequest::Module(ModuleRequest { module }) => self.capture_module(module, asked),
+        }
+    }
+
+    fn capture_frame(&mut self, request: &FrameRequest, asked: Asked) -> Option<Answer> {
         if let Some(seq) = request.seq {
             let kept = self.captures.kept.as_ref();
             let kept = kept.filter(|(sensor, frame, _)| *sensor == request.sensor && frame.header.seq == seq);
@@ -55,37 +92,68 @@ impl Driver {
             let known: Vec<&str> = self.settings.sensors.keys().map(String::as_str).collect();
             return Some(refusal(format!("there is no sensor {:?}; there are: {}", request.sensor, known.join(", "))));
         }
+        let refused = self.wait_for(Source::Sensor(request.sensor.clone()), asked);
+        if refused.is_none() {
+            self.works.router().tap(&request.sensor);
+        }
+        refused
+    }
+
+    fn capture_module(&mut self, module: &str, asked: Asked) -> Option<Answer> {
+        if let Err(why) = self.works.capture(self.sync.generation(), module) {
+            return Some(refusal(why));
+        }
+        self.wait_for(Source::Module(module.to_owned()), asked)
+    }
+
+    /// Waits; `Some` where too many do.
+    fn wait_for(&mut self, of: Source, asked: Asked) -> Option<Answer> {
         if self.captures.waiting.len() >= WAITING {
             return Some(refusal("too many captures wait already; ask again"));
         }
-        self.works.router().tap(&request.sensor);
-        self.captures.waiting.push((request.sensor.clone(), asked, now + PATIENCE));
+        self.captures.waiting.push(Waiting { of, asked, until: self.mono() + PATIENCE });
         None
+    }
+
+    /// What a module made of a frame was kept, or not.
+    pub(super) fn module_captured(&mut self, module: &str, kept: Result<KeptCapsule, String>) {
+        let answer = match kept {
+            Ok(kept) => answer(&kept),
+            Err(why) => refusal(why),
+        };
+        self.reply(&Source::Module(module.to_owned()), &answer);
     }
 
     /// Gives what was captured to those who wait for it, and turns those away who waited too long.
     pub(super) fn settle_captures(&mut self) {
         let now = self.mono();
         for (sensor, frame) in self.works.router().tapped() {
-            let (served, waiting) =
-                std::mem::take(&mut self.captures.waiting).into_iter().partition(|(wanted, ..)| *wanted == sensor);
-            self.captures.waiting = waiting;
-            self.reply_all(served, &piece(&frame, 0));
+            self.reply(&Source::Sensor(sensor.clone()), &piece(&frame, 0));
             self.captures.kept = Some((sensor, frame, now + KEPT));
         }
         if self.captures.kept.as_ref().is_some_and(|(.., until)| *until <= now) {
             self.captures.kept = None;
         }
-        let (late, waiting) =
-            std::mem::take(&mut self.captures.waiting).into_iter().partition(|(.., until)| *until <= now);
-        self.captures.waiting = waiting;
-        let why =
-            format!("the sensor gave no frame within {} s; see its error in the reported state", PATIENCE.as_secs());
-        self.reply_all(late, &refusal(why));
+        for late in self.take_waiting(|waiting| waiting.until <= now) {
+            self.answer_asked(late.asked, &refusal(late.of.silence()));
+        }
     }
 
-    fn reply_all(&self, waited: Vec<(String, Asked, Duration)>, answer: &Answer) {
-        for response in waited.into_iter().filter_map(|(_, asked, _)| asked) {
+    /// Answers all who wait for this.
+    fn reply(&mut self, of: &Source, answer: &Answer) {
+        for served in self.take_waiting(|waiting| waiting.of == *of) {
+            self.answer_asked(served.asked, answer);
+        }
+    }
+
+    fn take_waiting(&mut self, which: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let (taken, waiting) = std::mem::take(&mut self.captures.waiting).into_iter().partition(which);
+        self.captures.waiting = waiting;
+        taken
+    }
+
+    fn answer_asked(&self, asked: Asked, answer: &Answer) {
+        if let Some(response) = asked {
             self.answer(&response, answer);
         }
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use sanderling_protocol::command::{Answer, CapsuleRequest, Command, Logging, RestartRequest, Restarted};
+use sanderling_protocol::command::{Answer, CapsuleRequest, Command, Logging, ModuleRequest, Restarted};
 use serde_json::json;
 
 use super::{
@@ -103,7 +103,7 @@ impl Driver {
                 self.decide(Event::Refresh);
                 done(None)
             }
-            Command::Restart(RestartRequest { module }) => match self.works.restart(self.sync.generation(), &module) {
+            Command::Restart(ModuleRequest { module }) => match self.works.restart(self.sync.generation(), &module) {
                 Ok(before) => {
                     self.pace.touch(self.mono());
                     let restarted = Restarted { module, was: before.state, restarts: before.restarts };

@@ -346,6 +346,7 @@ impl Driver {
                 self.tell(told);
                 self.decide(Event::Faulted { generation, module, fault });
             }
+            Happened::Captured(kept) => self.module_captured(&module, kept),
             Happened::Stopped => tracing::info!(generation, module, "module stopped"),
         }
     }

@@ -37,6 +37,9 @@ use crate::{
     },
 };
 
+/// What a command about a module is answered with where there is none.
+const NOTHING_RUNS: &str = "nothing runs on this device; deploy something first";
+
 /// Verified blobs that are open, for workers to be given.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
@@ -327,10 +330,19 @@ impl Works {
     /// # Errors
     /// There is no such module, or it is not to run any more.
     pub(super) fn restart(&self, generation: Option<u64>, module: &str) -> Result<ModuleReport, String> {
-        let generation = generation.ok_or("nothing runs on this device; deploy something first")?;
+        let generation = generation.ok_or(NOTHING_RUNS)?;
         let before = self.workloads.reports(generation).into_iter().find(|report| report.name == module);
         self.workloads.restart(generation, module).map_err(|error| error.to_string())?;
         before.ok_or_else(|| format!("module {module:?} is gone"))
+    }
+
+    /// Has the next frame of a module of a generation recorded.
+    ///
+    /// # Errors
+    /// There is no such module, or nothing is to be recorded of it.
+    pub(super) fn capture(&self, generation: Option<u64>, module: &str) -> Result<(), String> {
+        let generation = generation.ok_or(NOTHING_RUNS)?;
+        self.workloads.capture(generation, module).map_err(|error| error.to_string())
     }
 
     /// Stops everything, at the end of the agent.

@@ -1,7 +1,7 @@
 //! The memory that a worker's flight recorder writes to.
 //!
 //! Purpose: an anonymous file in memory, inherited by one worker and mapped there alone. It is read here when the worker is gone, so
-//! that it tells of one that aborted or was killed as well.
+//! that it tells of one that aborted or was killed as well, or while the worker leaves it alone.
 //!
 //! Invariants: the file is sealed against shrinking and growing; it is never mapped in this process, only read at places. What is in
 //! it is the worker's word: bounded, and checked where it is looked at.
@@ -41,6 +41,15 @@ pub struct Glance {
     pub host_calls: u64,
     /// SHA-256 of the content of the last frame, where that is there.
     pub frame: Option<Digest>,
+}
+
+/// A record of a frame that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Whether it lacks the state that the guest was in.
+    pub partial: bool,
+    /// All that was recorded.
+    pub record: Vec<u8>,
 }
 
 impl FlightFile {
@@ -88,6 +97,15 @@ impl FlightFile {
     pub fn record(&self) -> io::Result<Vec<u8>> {
         let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
         self.read(0, header.log_end)
+    }
+
+    /// As [`FlightFile::record`], while the worker leaves it alone.
+    ///
+    /// # Errors
+    /// As [`FlightFile::record`].
+    pub fn captured(&self) -> io::Result<Captured> {
+        let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Captured { partial: header.basis == Basis::Nothing, record: self.read(0, header.log_end)? })
     }
 
     /// Reads a part that was checked to lie inside.

@@ -5,19 +5,21 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     rc::Rc,
     time::Duration,
 };
 
 use sanderling_protocol::{
+    command::KeptCapsule,
     reported::{Excess, ModuleReport, ModuleState},
     worker::{Fault, FaultCode, Missing},
 };
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Happened, ModuleProgress, ModuleSpec, Options, Ports, Recorded, WorkloadEvent,
-    flight::FlightFile,
+    Happened, ModuleProgress, ModuleSpec, Options, Ports, Record, Recorded, WorkloadEvent,
+    flight::{Captured, FlightFile},
     inlet::Inlet,
     life::{self, End},
     metrics::Board,
@@ -67,6 +69,8 @@ pub(super) struct Instance {
     events: mpsc::UnboundedSender<WorkloadEvent>,
     asked: Cell<Option<Ask>>,
     asks: Notify,
+    capture: Cell<bool>,
+    captures: Notify,
     staged: RefCell<Option<Staged>>,
     launched: Cell<bool>,
     launches: Notify,
@@ -116,6 +120,8 @@ impl Instance {
             events,
             asked: Cell::new(None),
             asks: Notify::new(),
+            capture: Cell::new(false),
+            captures: Notify::new(),
             staged: RefCell::new(None),
             launched: Cell::new(false),
             launches: Notify::new(),
@@ -223,6 +229,35 @@ impl Instance {
             }
             self.asks.notified().await;
         }
+    }
+
+    /// A record of its next frame is wanted.
+    pub(super) fn capture(&self) {
+        self.capture.set(true);
+        self.captures.notify_one();
+    }
+
+    /// Returns once a record of its next frame is wanted. May be dropped at any time; nothing is lost.
+    pub(super) async fn capture_wanted(&self) {
+        while !self.capture.get() {
+            self.captures.notified().await;
+        }
+    }
+
+    /// A frame of it was recorded: keeps it, and tells.
+    pub(super) fn captured(&self, captured: io::Result<Captured>) {
+        self.capture.set(false);
+        self.tell(Happened::Captured(match captured {
+            Err(error) => Err(format!("what the worker recorded cannot be read: {error}")),
+            Ok(Captured { partial, record }) => {
+                let recorded = Recorded { fault: None, partial, record: Record::Read(record) };
+                let capsule = self.ports.capsules.keep(self.generation, &self.spec, recorded);
+                let kept = capsule.map(|capsule| KeptCapsule { capsule, partial });
+                kept.ok_or_else(|| {
+                    "this device keeps no capsules; see `[capsules] max` in its configuration".to_owned()
+                })
+            }
+        }));
     }
 
     /// Monotonic time.
@@ -384,7 +419,7 @@ fn told(instance: &Instance, mut fault: Fault, flight: Option<FlightFile>) -> Fa
         fault.host_calls = fault.host_calls.max(glance.host_calls);
         fault.frame = fault.frame.or(glance.frame.filter(|_| fault.seq.is_some()));
     }
-    let recorded = Recorded { fault: &fault, partial: glance.partial, flight };
+    let recorded = Recorded { fault: Some(&fault), partial: glance.partial, record: Record::Flight(flight) };
     fault.capsule = instance.ports.capsules.keep(instance.generation, &instance.spec, recorded);
     fault
 }

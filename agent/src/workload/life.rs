@@ -70,6 +70,8 @@ struct Life<'a> {
     records: Bucket,
     keeping: Keeping,
     counting: Counting,
+    /// Its next frame is to be recorded, and is not yet.
+    capturing: bool,
     told: Duration,
 }
 
@@ -92,6 +94,7 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
         records: Bucket::new(instance.spec.module.limits.emit_per_s.saturating_mul(2), now),
         keeping,
         counting: Counting::new(&instance.metrics, &instance.name),
+        capturing: false,
         told: Duration::ZERO,
     };
     let close = life.lead(&mut worker, running).await;
@@ -139,6 +142,11 @@ impl Life<'_> {
                 received = worker.receive() => Some(received),
                 ask = self.instance.asked(), if self.leaving().is_none() => {
                     self.stop(worker, ask);
+                    None
+                }
+                () = self.instance.capture_wanted(), if self.phase == Phase::Running && !self.capturing => {
+                    worker.capture();
+                    self.capturing = true;
                     None
                 }
                 () = self.watch() => match worker.try_receive() {
@@ -203,6 +211,12 @@ impl Life<'_> {
                 }
                 Err(breach) => return Some(Close::Fault(worker.breach(&breach))),
             }
+        }
+        if self.capturing
+            && let Some(captured) = worker.captured()
+        {
+            self.capturing = false;
+            self.instance.captured(captured);
         }
         self.instance.inlet.pump();
         self.tell_frames(now);

@@ -40,6 +40,8 @@ use std::{cell::RefCell, collections::BTreeMap, fs::File, io, path::PathBuf, rc:
 use bytes::Bytes;
 use sanderling_protocol::{
     capsule::CapsuleId,
+    command::KeptCapsule,
+    deployment::{Grant, Module},
     digest::Digest,
     reported::{ModuleReport, ModuleState},
     worker::{Fault, Ready, State, StateChanges, StateError},
@@ -109,9 +111,9 @@ pub struct StateOf<'a> {
     pub quota: u64,
 }
 
-/// Keeps capsules of faults.
+/// Keeps capsules.
 pub trait Capsules {
-    /// Keeps a capsule of a fault of a module of this generation, and names it; `None` where none is kept.
+    /// Keeps a capsule of a module of this generation, and names it; `None` where none is kept.
     fn keep(&self, generation: u64, spec: &ModuleSpec, recorded: Recorded<'_>) -> Option<CapsuleId>;
 }
 
@@ -128,12 +130,21 @@ impl Capsules for NoCapsules {
 /// What there is for a capsule.
 #[derive(Debug)]
 pub struct Recorded<'a> {
-    /// The fault.
-    pub fault: &'a Fault,
+    /// The fault; none where somebody asked for a frame that went well.
+    pub fault: Option<&'a Fault>,
     /// Whether the record lacks the state that the guest was in.
     pub partial: bool,
     /// The record.
-    pub flight: FlightFile,
+    pub record: Record,
+}
+
+/// A record, or where it is.
+#[derive(Debug)]
+pub enum Record {
+    /// In memory that nobody writes to any more.
+    Flight(FlightFile),
+    /// Here.
+    Read(Vec<u8>),
 }
 
 /// Something that happened to a module.
@@ -171,6 +182,8 @@ pub enum Happened {
         /// True where it will not be started again.
         quarantined: bool,
     },
+    /// What it made of a frame was recorded, as was asked.
+    Captured(Result<KeptCapsule, String>),
     /// It was stopped as asked.
     Stopped,
 }
@@ -238,6 +251,22 @@ pub enum WorkloadError {
     /// It was stopped for good.
     #[error("module {module:?} was stopped since it is no longer released; release it again, or deploy another")]
     Stopped {
+        /// The module asked for.
+        module: String,
+    },
+    /// It is not granted what is asked of it.
+    #[error(
+        "module {module:?} is not granted {grant}; add it to the module's `grants` in the deployment, and to its release"
+    )]
+    NotGranted {
+        /// The module asked for.
+        module: String,
+        /// The grant.
+        grant: Grant,
+    },
+    /// Nothing is recorded of it.
+    #[error("module {module:?} has no flight recorder: `limits.capsule_kib` is 0 in the deployment")]
+    NoRecorder {
         /// The module asked for.
         module: String,
     },
@@ -377,13 +406,35 @@ impl Workloads {
     /// # Errors
     /// [`WorkloadError::Unknown`] where no such module runs; [`WorkloadError::Stopped`] where it was stopped for good.
     pub fn restart(&self, generation: u64, module: &str) -> Result<(), WorkloadError> {
-        let instances = self.instances(generation);
-        let instance = instances.iter().find(|instance| instance.name() == module);
-        let instance = instance.ok_or_else(|| WorkloadError::Unknown { generation, module: module.to_owned() })?;
+        self.running(generation, module)?.ask(Ask::Restart);
+        Ok(())
+    }
+
+    /// A module that was not stopped for good.
+    fn running(&self, generation: u64, module: &str) -> Result<Rc<Instance>, WorkloadError> {
+        let found = self.instances(generation).into_iter().find(|instance| instance.name() == module);
+        let instance = found.ok_or_else(|| WorkloadError::Unknown { generation, module: module.to_owned() })?;
         if instance.has_ended() || instance.is_to_stop() {
             return Err(WorkloadError::Stopped { module: module.to_owned() });
         }
-        instance.ask(Ask::Restart);
+        Ok(instance)
+    }
+
+    /// Has a module's next frame recorded; [`Happened::Captured`] tells when that is done.
+    ///
+    /// # Errors
+    /// [`WorkloadError::Unknown`] where no such module runs; [`WorkloadError::Stopped`] where it was stopped for good;
+    /// [`WorkloadError::NotGranted`], [`WorkloadError::NoRecorder`].
+    pub fn capture(&self, generation: u64, module: &str) -> Result<(), WorkloadError> {
+        let instance = self.running(generation, module)?;
+        let Module { grants, limits, .. } = &instance.spec.module;
+        if !grants.contains(&Grant::Capture) {
+            return Err(WorkloadError::NotGranted { module: module.to_owned(), grant: Grant::Capture });
+        }
+        if limits.capsule_kib == 0 {
+            return Err(WorkloadError::NoRecorder { module: module.to_owned() });
+        }
+        instance.capture();
         Ok(())
     }
 

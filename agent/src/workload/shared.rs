@@ -16,7 +16,7 @@ use rustix::{
     fs::{MemfdFlags, SealFlags},
     mm::{MapFlags, ProtFlags},
 };
-use sanderling_protocol::worker::ring::{Producer, Refused, RingError};
+use sanderling_protocol::worker::ring::{Capture, Producer, Refused, RingError};
 
 /// The writing end of a ring, with the memory that it lies in.
 pub(super) struct FrameRing {
@@ -25,14 +25,20 @@ pub(super) struct FrameRing {
     map: Rc<Map>,
 }
 
-/// The last that a worker left in its ring, for when it has ended without a word.
-pub(super) struct LastSign {
-    // Before the mapping, so that it is dropped first.
+/// What worker and supervisor tell one another in the ring besides frames; it can be read when the worker has ended.
+pub(super) struct Signs {
+    // Before the mapping, so that they are dropped first.
     refused: Refused,
+    capture: Capture,
     _map: Rc<Map>,
 }
 
-impl LastSign {
+impl Signs {
+    /// Whether a record of the next frame is wanted, and there.
+    pub(super) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
     /// The size of an allocation that was refused to the worker in its last call, in bytes. It says so itself.
     pub(super) fn refused(&self) -> Option<u64> {
         self.refused.last()
@@ -56,10 +62,11 @@ impl FrameRing {
         Ok((Self { producer, map: Rc::new(map) }, file))
     }
 
-    /// What can be asked when the worker is gone, and this end with it.
-    pub(super) fn last_sign(&self) -> LastSign {
-        // SAFETY: the mapping is held beside it.
-        LastSign { refused: unsafe { self.producer.refused() }, _map: self.map.clone() }
+    /// What can be asked beside this end, and when the worker is gone.
+    pub(super) fn signs(&self) -> Signs {
+        // SAFETY: the mapping is held beside them.
+        let (refused, capture) = unsafe { (self.producer.refused(), self.producer.capture()) };
+        Signs { refused, capture, _map: self.map.clone() }
     }
 
     /// Appends one record made of `parts`, and says whether the worker sleeps and must be woken.
@@ -133,7 +140,7 @@ mod tests {
         assert!(!consumer.stop_requested());
         ring.request_stop();
         assert!(consumer.stop_requested());
-        let sign = ring.last_sign();
+        let sign = ring.signs();
         drop(ring);
         assert_eq!(sign.refused(), None);
         // SAFETY: mapped as long as `theirs` is.

@@ -27,9 +27,9 @@ use tokio::{
 
 use super::{
     Blobs, Confinement, ModuleSpec, Options, exit,
-    flight::FlightFile,
+    flight::{Captured, FlightFile},
     inlet::Feed,
-    shared::{FrameRing, LastSign},
+    shared::{FrameRing, Signs},
     spawn::{self, Process},
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Worker {
     inbox: Inbox,
     ring: Option<FrameRing>,
     flight: Option<FlightFile>,
-    sign: LastSign,
+    signs: Signs,
     errors: Option<pipe::Receiver>,
     last_words: Vec<u8>,
 }
@@ -121,7 +121,7 @@ impl Worker {
             process,
             line: Rc::new(line),
             inbox: Inbox::default(),
-            sign: ring.last_sign(),
+            signs: ring.signs(),
             ring: Some(ring),
             flight,
             errors: Some(errors),
@@ -283,6 +283,23 @@ impl Worker {
         None
     }
 
+    /// Has it put its next frame on record, which [`Worker::captured`] then gives.
+    pub(super) fn capture(&self) {
+        self.signs.capture().want();
+    }
+
+    /// The record of a frame, where it is there; then it goes on recording. `None` while it is not there.
+    pub(super) fn captured(&self) -> Option<io::Result<Captured>> {
+        let capture = self.signs.capture();
+        if !capture.is_held() {
+            return None;
+        }
+        let flight = self.flight.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let captured = flight.and_then(FlightFile::captured);
+        capture.let_go();
+        Some(captured)
+    }
+
     /// What it recorded. Whatever is there is not written to any more: it returns when the process is gone, by force where need be.
     pub(super) async fn flight(&mut self) -> Option<FlightFile> {
         self.leave(LEAVE).await;
@@ -299,7 +316,7 @@ impl Worker {
                 break;
             }
         }
-        exit::crash(status, &String::from_utf8_lossy(&self.last_words), self.sign.refused())
+        exit::crash(status, &String::from_utf8_lossy(&self.last_words), self.signs.refused())
     }
 
     /// Kills it for `fault`.

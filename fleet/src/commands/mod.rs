@@ -4,7 +4,7 @@ mod keys;
 mod online;
 mod repository;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use sanderling_protocol::topics::Topics;
 
 use crate::{
@@ -67,9 +67,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
             logs::logs(connection, &scene.topics, &device, options, arguments.json).await?;
         }
         Command::Capsule(command) => online::capsule(&scene, command).await?,
-        Command::Capture { device, sensor, output, broker } => {
-            online::capture(&scene, &broker, &device, &sensor, output).await?;
-        }
+        Command::Capture { device, sensor, module, output, broker } => match (sensor, module) {
+            (_, Some(module)) => online::capture_module(&scene, &broker, &device, module, output).await?,
+            (Some(sensor), None) => online::capture(&scene, &broker, &device, &sensor, output).await?,
+            (None, None) => bail!("name a sensor, or a module with --module"),
+        },
         Command::Replay(options) => return replay::run(&options, &scene.home, scene.say).map(Ended::from),
         Command::New(options) => create(&options, &scene)?,
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use sanderling_protocol::{
-    command::{RestartRequest, Restarted},
+    capsule::CapsuleId,
+    command::{KeptCapsule, ModuleRequest, Restarted},
     topics::DeviceId,
 };
 
@@ -71,7 +72,7 @@ pub(super) async fn refresh(scene: &Scene, options: RefreshOptions, broker: Opti
 /// Has a device start a module anew.
 pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &DeviceId, module: String) -> Result<()> {
     let mut connection = connect(scene, broker, "sanderling-restart").await?;
-    let request = serde_json::to_vec(&RestartRequest { module })?;
+    let request = serde_json::to_vec(&ModuleRequest { module })?;
     let body = ask::ask(&mut connection, &scene.topics, device, "restart", request, |_| {}).await?;
     connection.client.disconnect().await.ok();
     let body = body.context("the answer is empty")?;
@@ -102,16 +103,39 @@ pub(super) async fn capsule(scene: &Scene, command: CapsuleCommand) -> Result<()
             scene.say.result(&words, &listed)?;
         }
         CapsuleCommand::Fetch { device, id, output, broker } => {
-            let mut line = line(scene, &broker, &device).await?;
-            let (id, file) = capsule::fetch(&mut line, id, output).await?;
-            line.close().await;
-            scene.say.line(
-                format!("wrote {}; run it again with: sanderling replay {}", file.display(), file.display()),
-                || serde_json::json!({ "id": id, "file": file }),
-            );
+            fetch(scene, line(scene, &broker, &device).await?, id, output).await?;
         }
     }
     Ok(())
+}
+
+async fn fetch(scene: &Scene, mut line: Line, id: Option<CapsuleId>, output: Option<PathBuf>) -> Result<()> {
+    let (id, file) = capsule::fetch(&mut line, id, output).await?;
+    line.close().await;
+    scene.say.line(
+        format!("wrote {}; run it again with: sanderling replay {}", file.display(), file.display()),
+        || serde_json::json!({ "id": id, "file": file }),
+    );
+    Ok(())
+}
+
+/// Has a module's next frame kept as a capsule, and gets that.
+pub(super) async fn capture_module(
+    scene: &Scene,
+    broker: &BrokerAddress,
+    device: &DeviceId,
+    module: String,
+    output: Option<PathBuf>,
+) -> Result<()> {
+    let mut line = line(scene, broker, device).await?;
+    let kept: KeptCapsule = line.ask("capture", &serde_json::json!({ "module": module })).await?;
+    if kept.partial {
+        eprintln!(
+            "sanderling: the capsule has the frame alone and cannot be run again: the guest's memory does not fit `limits.capsule_kib` of \
+             its deployment"
+        );
+    }
+    fetch(scene, line, Some(kept.capsule), output).await
 }
 
 /// Gets the next frame of a sensor.

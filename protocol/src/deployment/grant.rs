@@ -1,4 +1,4 @@
-//! Capabilities, written as `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>` or `evidence`.
+//! Capabilities, written as `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>`, `evidence` or `capture`.
 
 use std::{fmt, str::FromStr};
 
@@ -19,6 +19,8 @@ pub enum Grant {
     State(u64),
     /// Having parts of images encoded and emitted, on channels that are granted too.
     Evidence,
+    /// Having an execution that went well kept as a capsule when an operator asks for it: a capsule holds a frame and the guest's memory.
+    Capture,
 }
 
 impl fmt::Display for Grant {
@@ -29,6 +31,7 @@ impl fmt::Display for Grant {
             Self::Emit(channel) => write!(f, "emit:{channel}"),
             Self::State(bytes) => write!(f, "state:{bytes}"),
             Self::Evidence => f.write_str("evidence"),
+            Self::Capture => f.write_str("capture"),
         }
     }
 }
@@ -40,13 +43,15 @@ impl FromStr for Grant {
         match text.split_once(':') {
             None if text == "infer" => Ok(Self::Infer),
             None if text == "evidence" => Ok(Self::Evidence),
+            None if text == "capture" => Ok(Self::Capture),
             Some(("infer", "load")) => Ok(Self::InferLoad),
             Some(("emit", channel)) if !channel.is_empty() => Ok(Self::Emit(channel.to_owned())),
             Some(("state", bytes)) => number(bytes).map(Self::State).ok_or_else(|| {
                 format!("the grant {text:?} names no quota; `state:<bytes>` with a number from 1 to {MAX_STATE} does")
             }),
             _ => Err(format!(
-                "unknown grant {text:?}; known are `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>` and `evidence`"
+                "unknown grant {text:?}; known are `infer`, `infer:load`, `emit:<channel>`, `state:<bytes>`, `evidence` and \
+                 `capture`"
             )),
         }
     }

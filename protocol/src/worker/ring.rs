@@ -9,6 +9,7 @@
 //! | 128 | `sleeping`: 1 while the consumer waits to be woken (u32) | both |
 //! | 192 | `stop`: 1 when the consumer should leave (u32) | producer |
 //! | 256 | `refused`: the size of the last allocation that was refused, 0 where none was (u64) | consumer |
+//! | 320 | `capture`: 1 when the next frame is to be on record, 2 while the record stands still to be read (u32) | both |
 //! | 4096 | data | producer |
 //!
 //! A record is a 32-byte prefix, whose first u32 is the length, then the content; records start on 64-byte
@@ -31,10 +32,13 @@ const TAIL: usize = 64;
 const SLEEPING: usize = 128;
 const STOP: usize = 192;
 const REFUSED: usize = 256;
+const CAPTURE: usize = 320;
 const DATA: usize = 4096;
 const ALIGN: usize = 64;
 const PREFIX: usize = 32;
 const SKIP: u32 = u32::MAX;
+const WANTED: u32 = 1;
+const HELD: u32 = 2;
 
 /// Why the ring did not take or give a record.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -187,6 +191,14 @@ impl Producer {
         Refused(NonNull::from(self.region.counter64(REFUSED)))
     }
 
+    /// Where a record of the next frame is asked for, and where the consumer says that it is there; a hint, as above.
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as what is given lives.
+    pub unsafe fn capture(&self) -> Capture {
+        Capture(NonNull::from(self.region.counter32(CAPTURE)))
+    }
+
     fn write_prefix(&self, offset: usize, length: u32) {
         // SAFETY: offsets are multiples of 64 below the capacity, so 4 aligned bytes are there.
         unsafe { self.region.data(offset).cast::<u32>().write(length.to_le()) }
@@ -269,6 +281,14 @@ impl Consumer {
         Refused(NonNull::from(self.region.counter64(REFUSED)))
     }
 
+    /// As [`Producer::capture`].
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as what is given lives.
+    pub unsafe fn capture(&self) -> Capture {
+        Capture(NonNull::from(self.region.counter32(CAPTURE)))
+    }
+
     /// The same question, to be asked while a record is being read.
     ///
     /// # Safety
@@ -322,10 +342,65 @@ impl Refused {
     }
 }
 
+/// Whether the next frame is to be on record, and whether that record stands still; see [`Producer::capture`].
+///
+/// The producer wants it; the consumer records a frame and holds the record, so that it can be read while frames go on; the
+/// producer reads it and lets go.
+pub struct Capture(NonNull<AtomicU32>);
+
+impl Capture {
+    /// The producer wants a record of the next frame.
+    pub fn want(&self) {
+        self.state().store(WANTED, Ordering::Release);
+    }
+
+    /// Whether the producer wants one.
+    pub fn is_wanted(&self) -> bool {
+        self.state().load(Ordering::Acquire) == WANTED
+    }
+
+    /// The consumer has it and leaves it alone, unless the producer has let go meanwhile.
+    pub fn hold(&self) {
+        // An error means that nothing is wanted any more.
+        let _ = self.state().compare_exchange(WANTED, HELD, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether the consumer leaves it alone.
+    pub fn is_held(&self) -> bool {
+        self.state().load(Ordering::Acquire) == HELD
+    }
+
+    /// The producer wants nothing, or nothing more.
+    pub fn let_go(&self) {
+        self.state().store(0, Ordering::Release);
+    }
+
+    fn state(&self) -> &AtomicU32 {
+        // SAFETY: it points to an atomic in memory that stays mapped, as the caller who made it promised.
+        unsafe { self.0.as_ref() }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_wanted_held_and_let_go_and_not_held_where_nobody_wants_it() {
+        let mut memory = Memory::new(2);
+        let (producer, consumer) = memory.ends();
+        // SAFETY: the memory outlives both.
+        let (ours, theirs) = unsafe { (producer.capture(), consumer.capture()) };
+        theirs.hold();
+        assert!(!ours.is_held() && !theirs.is_wanted());
+        ours.want();
+        assert!(theirs.is_wanted() && !ours.is_held());
+        theirs.hold();
+        assert!(!theirs.is_wanted() && ours.is_held());
+        ours.let_go();
+        assert!(!theirs.is_wanted() && !theirs.is_held());
+    }
 
     #[repr(C, align(4096))]
     struct Page([u8; 4096]);

@@ -119,6 +119,8 @@ impl Grants {
                 Grant::Emit(channel) => sorted.emit.push(channel.clone()),
                 Grant::State(bytes) => sorted.state = Some(*bytes),
                 Grant::Evidence => sorted.evidence = true,
+                // The supervisor's to heed.
+                Grant::Capture => {}
             }
         }
         sorted

@@ -1,13 +1,14 @@
 //! One axis of a resize: which samples of a line each output is made of, and how much each of them weighs.
 //!
 //! The windows and weights are Pillow's (`BILINEAR`, `BOX`, `NEAREST`). Weights are rounded to integers of 16 bits with as many
-//! fractional bits as the largest of them leaves room for, so that two samples are weighed by one instruction; an output is the
-//! rounded sum. An axis that keeps its size keeps its samples, and chroma is repeated along it.
+//! fractional bits as the largest of them leaves room for, so that two samples are weighed by one instruction; those of an output are
+//! one together, to the bit, so that an even image stays as it is. An axis that keeps its size keeps its samples, and chroma is repeated along it.
 
 use sanderling_guest::image::Filter;
 
-/// The most fractional bits of a weight: 255 times the sum of all weights then still fits 31 bits.
-const MAX_PRECISION: u32 = 22;
+/// The most fractional bits of a weight: the weighed sum of samples with [`FRACTION`](super::vector::FRACTION) bits of their own, which
+/// is at most 2040 times one, then still fits 31 bits.
+const MAX_PRECISION: u32 = 20;
 
 /// The samples of an axis that a crop touches. Samples of chroma are two pixels wide, so a crop may begin in the middle of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,14 +89,13 @@ impl Weights {
     fn new(filter: Filter, span: &Span, out: usize, fill: usize) -> Self {
         let windows: Vec<Window> = (0..out).map(|at| Window::new(filter, span, out, at)).collect();
         let heaviest = windows.iter().flat_map(|window| &window.weights).copied().fold(0.0, f64::max);
-        let precision = (0..=MAX_PRECISION).rev().find(|bits| fixed(heaviest, *bits) <= f64::from(i16::MAX));
-        let precision = precision.unwrap_or(0);
+        let fits = |bits: &u32| scaled(heaviest, *bits) < f64::from(i16::MAX);
+        let precision = (0..=MAX_PRECISION).rev().find(fits).unwrap_or(0);
         let longest = windows.iter().map(|window| window.weights.len()).max().unwrap_or(0);
         let taps = longest.next_multiple_of(fill);
         let mut weights = Vec::with_capacity(out * taps);
         for (window, end) in windows.iter().zip((taps..).step_by(taps)) {
-            // At most `i16::MAX`, by the choice of the precision.
-            weights.extend(window.weights.iter().map(|weight| fixed(*weight, precision) as i16));
+            weights.extend(fixed(&window.weights, precision));
             weights.resize(end, 0);
         }
         Self { precision, taps, firsts: windows.iter().map(|window| window.first).collect(), weights }
@@ -108,8 +108,20 @@ impl Weights {
     }
 }
 
-fn fixed(weight: f64, precision: u32) -> f64 {
-    (weight * f64::from(1_u32 << precision)).round()
+/// Weights as whole numbers. Not each of them is rounded but the sum up to each, so that what one gains the next one lacks.
+fn fixed(weights: &[f64], precision: u32) -> impl Iterator<Item = i16> {
+    let (mut sum, mut given) = (0.0, 0.0);
+    weights.iter().map(move |weight| {
+        sum += weight;
+        let fixed = scaled(sum, precision).round() - given;
+        given += fixed;
+        // At most `i16::MAX`, by the choice of the precision: it is less than one away from the weight itself.
+        fixed as i16
+    })
+}
+
+fn scaled(weight: f64, precision: u32) -> f64 {
+    weight * f64::from(1_u32 << precision)
 }
 
 /// The samples under the filter of one output.
@@ -173,8 +185,7 @@ mod tests {
                     let used = window.iter().rposition(|weight| *weight != 0).unwrap_or(0);
                     assert!(first + used < count, "{filter:?} {start} {len} {out}");
                     let sum: i32 = window.iter().map(|weight| i32::from(*weight)).sum();
-                    let one = 1 << weights.precision;
-                    assert!((sum - one).abs() <= i32::try_from(window.len()).unwrap_or(0), "{sum} of {one}");
+                    assert_eq!(sum, 1 << weights.precision, "{filter:?} {start} {len} {out}");
                 }
             }
         }

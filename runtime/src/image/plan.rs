@@ -31,13 +31,13 @@ impl Key {
         Self { format: source.format, gray, crop, width, height, filter: op.filter }
     }
 
-    /// At most this many bytes are what a plan and the rows under way take: two samplings of columns and rows, the rows of
-    /// one band, a row of one kind of samples, and what comes out.
+    /// At most this many bytes are what a plan and the rows under way take: two samplings of columns and rows, the sum of
+    /// rows, its samples of three kinds with a window behind them, and what comes out.
     pub(super) fn needs(&self) -> usize {
         let columns = Sampling::needs(self.crop.width, self.width, FILL);
         let rows = Sampling::needs(self.crop.height, self.height, PAIR);
         let samplings = columns.saturating_add(rows).saturating_mul(2);
-        let row = self.crop.width.saturating_add(self.width).saturating_add(2 * FILL).saturating_mul(8);
+        let row = self.crop.width.saturating_add(self.width).saturating_add(2 * FILL).saturating_mul(20);
         samplings.saturating_add(row)
     }
 }

@@ -61,29 +61,50 @@ fn planes(header: &FrameHeader, bytes: &[u8]) -> Vec<Plane> {
     }
 }
 
-/// Cropped and at the tensor's size: rows first, then columns, with whole numbers between.
+/// Bits behind the point of a sample that was resized along one axis alone.
+const FRACTION: u32 = 3;
+
+/// Cropped and at the tensor's size: columns first, then rows.
 fn resized(plane: &Plane, op: &ImageOp) -> Vec<Vec<u8>> {
     let [x, y, width, height] = op.crop.map(|side| side as usize);
-    let columns = transposed(&plane.rows);
-    let columns: Vec<_> =
-        columns.iter().map(|column| line(column, (y, height), plane.shared.1, op.height as usize, op.filter)).collect();
-    let rows = transposed(&columns);
-    rows.iter().map(|row| line(row, (x, width), plane.shared.0, op.width as usize, op.filter)).collect()
+    let whole = |row: &Vec<u8>| row.iter().map(|sample| i64::from(*sample) << FRACTION).collect();
+    let columns = transposed(&plane.rows.iter().map(whole).collect::<Vec<_>>());
+    let column = |column: &Vec<i64>| line(column, (y, height), plane.shared.1, op.height as usize, op.filter, rounded);
+    let rows = transposed(&columns.iter().map(column).collect::<Vec<_>>());
+    let row = |row: &Vec<i64>| {
+        line(row, (x, width), plane.shared.0, op.width as usize, op.filter, |sum, bits| {
+            u8::try_from(rounded(sum, bits + FRACTION)).unwrap()
+        })
+    };
+    rows.iter().map(row).collect()
 }
 
-fn transposed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// Without so many bits.
+fn rounded(sum: i64, bits: u32) -> i64 {
+    (sum + ((1 << bits) >> 1)) >> bits
+}
+
+fn transposed(rows: &[Vec<i64>]) -> Vec<Vec<i64>> {
     (0..rows[0].len()).map(|x| rows.iter().map(|row| row[x]).collect()).collect()
 }
 
-/// The part of `len` pixels from `start` on of a line, as a line of `out` samples.
-fn line(samples: &[u8], (start, len): (usize, usize), shared: usize, out: usize, filter: Filter) -> Vec<u8> {
+/// The part of `len` pixels from `start` on of a line, as a line of `out` samples: what `made` says of a sum and of the bits that
+/// the weights add to it.
+fn line<T>(
+    samples: &[i64],
+    (start, len): (usize, usize),
+    shared: usize,
+    out: usize,
+    filter: Filter,
+    made: impl Fn(i64, u32) -> T,
+) -> Vec<T> {
     let step = len as f64 / out as f64;
     if len == out || filter == Filter::Nearest {
         let mut middle = step / 2.0;
         let chosen = (0..out).map(|_| {
             let pixel = start + (middle as usize).min(len - 1);
             middle += step;
-            samples[pixel / shared]
+            made(samples[pixel / shared], 0)
         });
         return chosen.collect();
     }
@@ -112,13 +133,13 @@ fn line(samples: &[u8], (start, len): (usize, usize), shared: usize, out: usize,
             weights.into_iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect()
         })
         .collect();
-    // As whole numbers of 16 bits, with as many fractional bits as fit, and 22 at most.
+    // As whole numbers of 16 bits, with as many fractional bits as fit, and 20 at most; their sums are rounded, so that all are one.
     let heaviest = weights.iter().flatten().copied().fold(0.0, f64::max);
-    let bits = (0..=22).rev().find(|bits| (heaviest * 2_f64.powi(*bits)).round() <= 32_767.0).unwrap();
-    let rounded = |sum: i64| u8::try_from((sum + ((1 << bits) >> 1)) >> bits).unwrap_or(255);
+    let bits = (0..=20).rev().find(|bits| heaviest * f64::from(1 << bits) < 32_767.0).unwrap();
     let sums = weights.iter().map(|weights| {
-        let products = part.iter().zip(weights);
-        rounded(products.map(|(sample, weight)| i64::from(*sample) * (weight * 2_f64.powi(bits)).round() as i64).sum())
+        let until = |end: usize| (weights[..end].iter().sum::<f64>() * f64::from(1 << bits)).round() as i64;
+        let products = part.iter().enumerate().map(|(at, sample)| sample * (until(at + 1) - until(at)));
+        made(products.sum(), bits)
     });
     sums.collect()
 }

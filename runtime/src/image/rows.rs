@@ -1,14 +1,14 @@
 //! Rows of the tensor, one after the other, out of the rows of the frame.
 //!
 //! Rows first: the source rows of an output row are weighed and summed up, and only the sum is taken apart into its samples
-//! and resized along the row. So what is not needed is never converted, and nothing larger than a few rows is ever kept.
+//! and resized along the row. Between the two a sample keeps bits behind the point ([`FRACTION`](super::vector::FRACTION)): it is rounded to a gray level once. So what is not needed is never converted, and nothing larger than a few rows is ever kept.
 
 use super::{
     axis::Sampling,
     luma,
     plan::{BandPlan, LanePlan, Plan},
     source::{Samples, Source},
-    vector::Vector,
+    vector::{Vector, round},
 };
 
 /// Bytes of a pixel of three colours.
@@ -26,9 +26,9 @@ pub(super) enum Row<'a> {
 pub(super) struct Rows {
     vector: Vector,
     /// The weighed sum of source rows.
-    sum: Vec<u8>,
+    sum: Vec<i16>,
     /// Samples out of it, each kind apart.
-    samples: [Vec<u8>; 3],
+    samples: [Vec<i16>; 3],
     /// The same at the tensor's width, for each kind.
     done: [Vec<u8>; 3],
 }
@@ -75,75 +75,71 @@ impl Rows {
     }
 }
 
-/// The bytes of a source row that are read, or of the sum of several.
-fn weigh<'a>(vector: Vector, source: &Source<'a>, band: &BandPlan, y: usize, sum: &'a mut Vec<u8>) -> &'a [u8] {
+/// The part of a source row that is read, or of the weighed sum of several.
+fn weigh<'a>(vector: Vector, source: &Source<'_>, band: &BandPlan, y: usize, sum: &'a mut Vec<i16>) -> &'a [i16] {
     let base = if band.band.below { source.height } else { 0 } + band.first;
-    let one = |row: usize| source.from(base + row, band.from).get(..band.len).unwrap_or_default();
+    let sum = room(sum, band.len);
+    let mut one = |row: usize| vector.widen(source.from(base + row, band.from), sum);
     match &band.rows {
         Sampling::Same => one(y),
         Sampling::Chosen(rows) => one(rows.get(y).copied().unwrap_or_default()),
         Sampling::Weighed(weights) => {
             let (first, window) = weights.window(y);
-            let sum = room(sum, band.len);
             let rows = source.from(base + first, band.from);
             vector.blend(rows, source.stride, (window, weights.precision), sum);
-            sum
         }
     }
+    sum
 }
 
 /// The samples of one kind in `row`, at the tensor's width.
-fn resize(vector: Vector, row: &[u8], plan: &LanePlan, samples: &mut Vec<u8>, to: &mut [u8]) {
+fn resize(vector: Vector, row: &[i16], plan: &LanePlan, samples: &mut Vec<i16>, to: &mut [u8]) {
     let groups = row.get(plan.start..).unwrap_or_default();
-    let (step, offset) = (plan.lane.step, plan.lane.offset);
-    match &plan.columns {
-        Sampling::Same => vector.pick(groups, step, offset, to),
-        Sampling::Chosen(columns) => {
-            for (to, column) in to.iter_mut().zip(columns) {
-                *to = groups.get(column * step + offset).copied().unwrap_or_default();
-            }
-        }
-        Sampling::Weighed(weights) => {
-            // What stands behind the samples weighs nothing.
-            let samples = room(samples, plan.count + weights.taps);
-            vector.pick(groups, step, offset, samples.get_mut(..plan.count).unwrap_or_default());
-            vector.dots(samples, weights, to);
-        }
-    }
+    let samples = room(samples, room_for(plan));
+    vector.pick(groups, plan.lane.step, plan.lane.offset, samples.get_mut(..plan.count).unwrap_or_default());
+    narrow(vector, samples, plan, to);
 }
 
-/// The same for pixels of three bytes, which are much quicker taken apart all at once.
+/// The same for pixels of three samples, which are much quicker taken apart all at once.
 fn resize_colors<'a>(
     vector: Vector,
-    row: &[u8],
+    row: &[i16],
     band: &BandPlan,
-    samples: &mut [Vec<u8>; 3],
+    samples: &mut [Vec<i16>; 3],
     lanes: impl Iterator<Item = (&'a LanePlan, &'a mut [u8])>,
 ) {
-    let room_for = |plan: &LanePlan| match &plan.columns {
-        Sampling::Weighed(weights) => plan.count + weights.taps,
-        Sampling::Same | Sampling::Chosen(_) => plan.count,
-    };
     let most = band.lanes.iter().map(room_for).max().unwrap_or(0);
     vector.split(row, samples.each_mut().map(|samples| room(samples, most)));
     for (plan, to) in lanes {
-        let samples = samples.get(plan.lane.offset).map(Vec::as_slice).unwrap_or_default();
-        match &plan.columns {
-            Sampling::Same => to.iter_mut().zip(samples).for_each(|(to, sample)| *to = *sample),
-            Sampling::Chosen(columns) => {
-                for (to, column) in to.iter_mut().zip(columns) {
-                    *to = samples.get(*column).copied().unwrap_or_default();
-                }
-            }
-            Sampling::Weighed(weights) => vector.dots(samples, weights, to),
-        }
+        narrow(vector, samples.get(plan.lane.offset).map(Vec::as_slice).unwrap_or_default(), plan, to);
     }
 }
 
-/// The first `len` bytes of a buffer, which only ever grows.
-fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+/// The room that the samples of a row take. What stands behind them weighs nothing, but must be there.
+fn room_for(plan: &LanePlan) -> usize {
+    match &plan.columns {
+        Sampling::Weighed(weights) => plan.count + weights.taps,
+        Sampling::Same | Sampling::Chosen(_) => plan.count,
+    }
+}
+
+/// Samples to gray levels at the tensor's width.
+fn narrow(vector: Vector, samples: &[i16], plan: &LanePlan, to: &mut [u8]) {
+    match &plan.columns {
+        Sampling::Same => vector.round(samples, to),
+        Sampling::Chosen(columns) => {
+            for (to, column) in to.iter_mut().zip(columns) {
+                *to = round(samples.get(*column).copied().unwrap_or_default());
+            }
+        }
+        Sampling::Weighed(weights) => vector.dots(samples, weights, to),
+    }
+}
+
+/// The first `len` places of a buffer, which only ever grows.
+fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
-        buffer.resize(len, 0);
+        buffer.resize(len, T::default());
     }
     buffer.get_mut(..len).unwrap_or_default()
 }

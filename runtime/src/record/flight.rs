@@ -23,6 +23,9 @@ use sanderling_protocol::{
 
 use super::{Called, Notes};
 
+#[cfg(test)]
+mod tests;
+
 /// A snapshot is taken when the guest has worked so many times as long as the last one took.
 const WORTH: u64 = 50;
 /// A log that is longer than this gives way to a snapshot when one is due, in bytes: what is written over and over stays in the cache.
@@ -102,6 +105,10 @@ pub struct Flight {
     calls: u64,
     /// A call into the guest has begun and not ended.
     begun: bool,
+    /// Somebody wants the next frame on record, whatever it costs.
+    wanted: bool,
+    /// The record stands still, so that it can be read.
+    held: bool,
 }
 
 /// Writes forward within bounds; what does not fit is left out, and said.
@@ -148,6 +155,8 @@ impl Flight {
             too_long: usize::MAX,
             calls: 0,
             begun: false,
+            wanted: false,
+            held: false,
         };
         if state != State::Off {
             flight.begin_log(Basis::Nothing, HEADER);
@@ -166,7 +175,7 @@ impl Flight {
 
     /// A new instance begins: everything before it is forgotten.
     pub(crate) fn instance(&mut self) {
-        if self.state == State::Off {
+        if self.state == State::Off || self.held {
             return;
         }
         self.state = State::Recording;
@@ -176,16 +185,24 @@ impl Flight {
 
     /// Whether a snapshot should be taken before a frame of this length.
     pub(crate) fn wants_snapshot(&self, content: usize) -> bool {
+        if !self.whole || self.state == State::Off || self.held {
+            return false;
+        }
+        if self.wanted {
+            return true;
+        }
         let due = self.worked_ns >= self.cost_ns.saturating_mul(WORTH);
-        if !self.whole || self.state == State::Off || !due || !self.is_worth(content) || content >= self.too_long {
+        if !due || !self.is_worth(content) || content >= self.too_long {
             return false;
         }
         self.state == State::Lost || self.log_end - self.snapshot_end > ENOUGH || !self.has_room(content)
     }
 
-    /// Whether copying a frame of this length is little beside what its handling takes.
+    /// Whether copying a frame of this length is little beside what its handling takes, or is wanted nevertheless.
     fn is_worth(&self, content: usize) -> bool {
-        content <= SMALL || self.last_ns.is_none_or(|took| took >= (content as u64).saturating_mul(NS_PER_BYTE))
+        self.wanted
+            || content <= SMALL
+            || self.last_ns.is_none_or(|took| took >= (content as u64).saturating_mul(NS_PER_BYTE))
     }
 
     fn has_room(&self, content: usize) -> bool {
@@ -324,25 +341,56 @@ impl Flight {
         self.close(kind::RETURN, end);
     }
 
+    /// The next frame is to be on record, whatever it costs.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// From here on the record stands still, until [`Flight::release`]; `frame` is what was given last, and in it even where nothing
+    /// is recorded. `digest` is that of the state that it left.
+    pub(crate) fn hold(&mut self, frame: ([u8; FRAME_HEADER], &[u8]), digest: Option<u64>) {
+        self.wanted = false;
+        if self.state == State::Off {
+            return;
+        }
+        self.write_lost(Some(frame));
+        if let Some(digest) = digest {
+            self.state(digest);
+        }
+        self.state = State::Lost;
+        self.held = true;
+    }
+
+    /// The record may change again.
+    pub(crate) fn release(&mut self) {
+        self.held = false;
+    }
+
     /// The guest is over; `frame` is what it was given last. Written even where nothing is recorded.
     pub(crate) fn fault(&mut self, fault: &Fault, frame: Option<([u8; FRAME_HEADER], &[u8])>) {
         if self.state == State::Off {
             return;
         }
-        if self.state == State::Lost {
-            let wanted = self.number(offset::WANTED);
-            self.begin_log(Basis::Nothing, HEADER);
-            self.set_bytes(offset::WANTED, &wanted);
-            if let Some((header, content)) = frame
-                && self.has_room(content.len())
-            {
-                self.state = State::Recording;
-                self.write_frame(&header, content);
-            }
-        }
+        self.write_lost(frame);
         // Our own type, with string keys throughout: writing it to memory has no way to fail.
         let json = serde_json::to_vec(fault).unwrap_or_default();
         self.last_words(kind::FAULT, &json);
+    }
+
+    /// The frame alone, where nothing is recorded.
+    fn write_lost(&mut self, frame: Option<([u8; FRAME_HEADER], &[u8])>) {
+        if self.state != State::Lost {
+            return;
+        }
+        let wanted = self.number(offset::WANTED);
+        self.begin_log(Basis::Nothing, HEADER);
+        self.set_bytes(offset::WANTED, &wanted);
+        if let Some((header, content)) = frame
+            && self.has_room(content.len())
+        {
+            self.state = State::Recording;
+            self.write_frame(&header, content);
+        }
     }
 
     /// The digest of the state that the guest was left in, by a fault or by a frame.

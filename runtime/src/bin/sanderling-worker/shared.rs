@@ -17,7 +17,7 @@ use rustix::{
 use sanderling_guest::frame::{FrameHeader, HEADER};
 use sanderling_protocol::worker::{
     Fault,
-    ring::{Consumer, Refused, RingError, StopFlag},
+    ring::{Capture, Consumer, Refused, RingError, StopFlag},
 };
 use sanderling_runtime::{FrameBytes, Guest, Outcome};
 use thiserror::Error;
@@ -129,18 +129,20 @@ impl Ring {
 
     /// Hands the oldest frame to the guest, in place, and gives its room back. `None` where there is none.
     pub(crate) fn hand_to(&mut self, guest: &mut Guest) -> Result<Option<Handed>, RingError> {
+        // SAFETY: the memory is mapped until the process ends.
+        let capture = unsafe { self.consumer.capture() };
         let Some(record) = self.consumer.front()? else { return Ok(None) };
         // SAFETY: the memory is mapped until the process ends, and the supervisor does not write to the record before it is
         // released below; by then `Guest::frame` has let go of it, as it promises, and it keeps no copy of the slice.
         let record: &'static [u8] = unsafe { &*std::ptr::from_ref(record) };
         allocator::forget();
-        let handed = hand(record, guest);
+        let handed = hand(record, guest, &capture);
         self.consumer.release();
         Ok(Some(handed))
     }
 }
 
-fn hand(record: &'static [u8], guest: &mut Guest) -> Handed {
+fn hand(record: &'static [u8], guest: &mut Guest, capture: &Capture) -> Handed {
     let Some((header, content)) = record.split_first_chunk::<HEADER>() else {
         return Handed {
             seq: 0,
@@ -148,7 +150,20 @@ fn hand(record: &'static [u8], guest: &mut Guest) -> Handed {
         };
     };
     match FrameHeader::from_bytes(header) {
-        Some(header) => Handed { seq: header.seq, outcome: guest.frame(&header, FrameBytes::Static(content)) },
+        Some(header) => {
+            let wanted = capture.is_wanted();
+            if wanted {
+                guest.want_record();
+            } else if !capture.is_held() {
+                guest.release_record();
+            }
+            let outcome = guest.frame(&header, FrameBytes::Static(content));
+            if wanted && matches!(outcome, Ok(Outcome::Done(_) | Outcome::Refused(_))) {
+                guest.hold_record(&header, content);
+                capture.hold();
+            }
+            Handed { seq: header.seq, outcome }
+        }
         None => {
             let seq = header.first_chunk().map_or(0, |seq| u64::from_le_bytes(*seq));
             let why = "the frame's kind or format is not known to this worker; agent and worker must be of one version";

@@ -3,13 +3,33 @@
 //! Colours are BT.601, limited range, in the usual integers of 8 fractional bits. Rows are worked on in blocks of a fixed length
 //! and without a branch, so that the compiler makes vectors of it.
 
+use super::FRACTION;
 use crate::image::axis::Weights;
 
 /// Bytes of a block.
 const BLOCK: usize = 32;
 
+/// As [`Vector::widen`](super::Vector::widen).
+#[inline(always)]
+pub(super) fn widen(row: &[u8], out: &mut [i16]) {
+    out.iter_mut().zip(row).for_each(|(to, byte)| *to = i16::from(*byte) << FRACTION);
+}
+
+/// As [`Vector::round`](super::Vector::round).
+#[inline(always)]
+pub(super) fn rounded(row: &[i16], out: &mut [u8]) {
+    out.iter_mut().zip(row).for_each(|(to, sample)| *to = round(*sample));
+}
+
+/// The nearest gray level of a sample.
+#[inline(always)]
+pub(in crate::image) fn round(sample: i16) -> u8 {
+    byte((i32::from(sample) + half(FRACTION)) >> FRACTION)
+}
+
 /// As [`Vector::blend`](super::Vector::blend), from byte `x` of the rows on.
-pub(super) fn blend(rows: &[u8], stride: usize, (weights, precision): (&[i16], u32), x: usize, out: &mut [u8]) {
+pub(super) fn blend(rows: &[u8], stride: usize, (weights, precision): (&[i16], u32), x: usize, out: &mut [i16]) {
+    let precision = precision - FRACTION;
     for (block, x) in out.chunks_mut(BLOCK).zip((x..).step_by(BLOCK)) {
         let mut sums = [half(precision); BLOCK];
         for (weight, at) in weights.iter().zip((x..).step_by(stride)) {
@@ -21,7 +41,8 @@ pub(super) fn blend(rows: &[u8], stride: usize, (weights, precision): (&[i16], u
             }
         }
         for (to, sum) in block.iter_mut().zip(sums) {
-            *to = byte(sum >> precision);
+            // At most 255 with its fraction: weights are one together.
+            *to = (sum >> precision) as i16;
         }
     }
 }
@@ -34,18 +55,19 @@ fn add(sums: &mut [i32; BLOCK], row: &[u8], weight: i16) {
 }
 
 /// As [`Vector::dots`](super::Vector::dots), from the window `at` on.
-pub(super) fn dots(row: &[u8], weights: &Weights, at: usize, out: &mut [u8]) {
+pub(super) fn dots(row: &[i16], weights: &Weights, at: usize, out: &mut [u8]) {
+    let precision = weights.precision + FRACTION;
     for (to, at) in out.iter_mut().zip(at..) {
         let (first, window) = weights.window(at);
         let samples = row.get(first..).unwrap_or_default();
         let sum: i32 = samples.iter().zip(window).map(|(sample, weight)| i32::from(*weight) * i32::from(*sample)).sum();
-        *to = byte((sum + half(weights.precision)) >> weights.precision);
+        *to = byte((sum + half(precision)) >> precision);
     }
 }
 
 /// As [`Vector::pick`](super::Vector::pick).
 #[inline(always)]
-pub(super) fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
+pub(super) fn pick(row: &[i16], step: usize, offset: usize, out: &mut [i16]) {
     match (step, offset) {
         (1, 0) => each::<1, 0>(row, out),
         (2, 0) => each::<2, 0>(row, out),
@@ -61,7 +83,7 @@ pub(super) fn pick(row: &[u8], step: usize, offset: usize, out: &mut [u8]) {
 
 /// As [`Vector::split`](super::Vector::split).
 #[inline(always)]
-pub(super) fn split(row: &[u8], [first, second, third]: [&mut [u8]; 3]) {
+pub(super) fn split(row: &[i16], [first, second, third]: [&mut [i16]; 3]) {
     let groups = row.as_chunks::<3>().0.iter();
     for (((group, first), second), third) in groups.zip(first).zip(second).zip(third) {
         (*first, *second, *third) = (group[0], group[1], group[2]);
@@ -69,7 +91,7 @@ pub(super) fn split(row: &[u8], [first, second, third]: [&mut [u8]; 3]) {
 }
 
 #[inline(always)]
-fn each<const STEP: usize, const OFFSET: usize>(row: &[u8], out: &mut [u8]) {
+fn each<const STEP: usize, const OFFSET: usize>(row: &[i16], out: &mut [i16]) {
     for (to, group) in out.iter_mut().zip(row.as_chunks::<STEP>().0) {
         *to = group[OFFSET];
     }

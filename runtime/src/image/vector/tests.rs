@@ -15,6 +15,15 @@ fn weights(len: usize, out: usize, filter: Filter, fill: usize) -> Weights {
     }
 }
 
+/// With something behind the point.
+fn samples(bytes: &[u8]) -> Vec<i16> {
+    bytes
+        .iter()
+        .map(|byte| (i16::from(*byte) << FRACTION) + i16::from(*byte % 7))
+        .map(|it| it.min(255 << FRACTION))
+        .collect()
+}
+
 #[test]
 fn red_green_and_blue_are_exact_for_every_luma_and_chroma() {
     let vector = Vector::detect();
@@ -59,7 +68,7 @@ proptest! {
     ) {
         prop_assume!(len != out);
         let weights = weights(len, out, Filter::Bilinear, FILL);
-        let row = &bytes[..len + weights.taps];
+        let row = &samples(&bytes)[..len + weights.taps];
         let mut both = [vec![1; out], vec![2; out]];
         let [plain, fast] = &mut both;
         Vector::Plain.dots(row, &weights, plain);
@@ -69,12 +78,13 @@ proptest! {
 
     #[test]
     fn groups_of_three_are_split_the_same_with_and_without_vectors(bytes in vec(any::<u8>(), 3..900)) {
+        let row = samples(&bytes);
         let groups = bytes.len() / 3;
         for vector in [Vector::Plain, Vector::detect()] {
             let mut out = [vec![0; groups], vec![0; groups], vec![0; groups]];
-            vector.split(&bytes, out.each_mut().map(Vec::as_mut_slice));
+            vector.split(&row, out.each_mut().map(Vec::as_mut_slice));
             for (offset, out) in out.iter().enumerate() {
-                let wanted: Vec<u8> = (0..groups).map(|at| bytes[at * 3 + offset]).collect();
+                let wanted: Vec<i16> = (0..groups).map(|at| row[at * 3 + offset]).collect();
                 prop_assert_eq!(out, &wanted);
             }
         }
@@ -86,11 +96,23 @@ proptest! {
         (step, offset) in (1_usize..5).prop_flat_map(|step| (Just(step), 0..step)),
     ) {
         let groups = bytes.len() / step;
-        let wanted: Vec<u8> = (0..groups).map(|at| bytes[at * step + offset]).collect();
+        let row = samples(&bytes);
+        let wanted: Vec<i16> = (0..groups).map(|at| row[at * step + offset]).collect();
         for vector in [Vector::Plain, Vector::detect()] {
             let mut out = vec![0; groups];
-            vector.pick(&bytes, step, offset, &mut out);
+            vector.pick(&row, step, offset, &mut out);
             prop_assert_eq!(&out, &wanted);
+        }
+    }
+
+    #[test]
+    fn bytes_become_samples_and_samples_the_nearest_bytes(bytes in vec(any::<u8>(), 0..200)) {
+        for vector in [Vector::Plain, Vector::detect()] {
+            let (mut row, mut back) = (vec![0; bytes.len()], vec![1; bytes.len()]);
+            vector.widen(&bytes, &mut row);
+            row.iter_mut().zip(&bytes).for_each(|(sample, byte)| *sample += i16::from(byte % 8) - 4);
+            vector.round(&row, &mut back);
+            prop_assert_eq!(&back, &bytes);
         }
     }
 }
