@@ -1,8 +1,8 @@
 //! redb's storage over the port: the real file ([`FileBackend`]), or one that is only read while changes stay in memory
 //! ([`Overlay`]).
 //!
-//! Both remember what went wrong in [`Signs`]: a sync that failed means that the system's cache is not to be believed when
-//! the file is opened again; a read that failed means that the medium itself is at fault.
+//! Both remember what went wrong in [`Signs`]: after a sync that failed the system's cache is not to be believed until it was
+//! dropped; a read that failed means that the medium itself is at fault.
 
 use std::{
     collections::BTreeMap,
@@ -23,20 +23,32 @@ const PIECE: u64 = 4096;
 /// An overlay keeps at most this many bytes of changes: opening takes a few pages.
 const MOST_CHANGED: u64 = 8 << 20;
 
-/// What went wrong with a file while it was open.
-#[derive(Debug, Default)]
+/// What went wrong with a file, from one opening to the next.
+#[derive(Debug)]
 pub(super) struct Signs {
-    sync_failed: AtomicBool,
+    cache_doubted: AtomicBool,
     read_failed: AtomicBool,
 }
 
+impl Default for Signs {
+    /// Of a file of which nothing is known: another process may have failed to sync it, since the machine was started.
+    fn default() -> Self {
+        Self { cache_doubted: AtomicBool::new(true), read_failed: AtomicBool::new(false) }
+    }
+}
+
 impl Signs {
-    /// Whether a sync failed.
-    pub(super) fn sync_failed(&self) -> bool {
-        self.sync_failed.load(Ordering::Relaxed)
+    /// The file is opened anew: a cache that is in doubt is dropped, and reads are tried again.
+    pub(super) fn opened(&self, file: &dyn DiskFile) -> io::Result<()> {
+        self.read_failed.store(false, Ordering::Relaxed);
+        if self.cache_doubted.load(Ordering::Relaxed) {
+            file.forget_cache()?;
+            self.cache_doubted.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    /// Whether the file could not be read.
+    /// Whether the file could not be read since it was opened.
     pub(super) fn read_failed(&self) -> bool {
         self.read_failed.load(Ordering::Relaxed)
     }
@@ -103,7 +115,7 @@ impl StorageBackend for FileBackend {
     fn sync_data(&self) -> io::Result<()> {
         let synced = self.file.sync();
         if synced.is_err() {
-            self.signs.sync_failed.store(true, Ordering::Relaxed);
+            self.signs.cache_doubted.store(true, Ordering::Relaxed);
         }
         synced
     }

@@ -10,8 +10,8 @@
 //! - A disk that takes no writes (full, read-only, broken) while the file is readable: reads go on, from a copy-on-write view
 //!   in memory; writes are errors. So an agent starts, and runs what is committed, on a disk that is full.
 //! - After any error redb's handle is closed, and opened again by the next call, which recovers without a restart once the disk
-//!   does. After a failed sync the system's cache of the file is dropped first: Linux keeps pages that it could not write,
-//!   and takes them as written.
+//!   does. After a failed sync, and at the start, since the agent may have ended after one, the system's cache of the file is dropped
+//!   first: Linux keeps pages that it could not write, and takes them as written.
 //! - A power cut between a commit and the orderly end of the agent leaves the last commit in doubt to redb; it goes back to the
 //!   one before only where the last one is not whole. A bit that flips in just those pages, before the next start, is taken for
 //!   such a cut and is not counted.
@@ -32,9 +32,10 @@ use std::{
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use sanderling_protocol::digest::Digest;
 
-use self::open::{Opened, Refusal};
+use self::open::Refusal;
 use super::{
     Change, Step, Store, StoreError, Table,
+    backend::Signs,
     disk::{Disk, SystemDisk, make_folder},
     sim::SimDisk,
 };
@@ -68,6 +69,7 @@ pub struct Database(Arc<Shared>);
 struct Shared {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    signs: Arc<Signs>,
     slot: Mutex<Slot>,
     damaged: AtomicU32,
     losses: AtomicU32,
@@ -78,14 +80,11 @@ struct Shared {
 #[derive(Debug)]
 enum Slot {
     /// Nothing is open; the next call opens it.
-    Closed {
-        /// The system's cache of the file may lie.
-        distrust: bool,
-    },
+    Closed,
     /// It is open to be written.
-    Writable(Opened),
+    Writable(redb::Database),
     /// It is open to be read, because it cannot be written.
-    ReadOnly(Opened),
+    ReadOnly(redb::Database),
 }
 
 impl std::fmt::Debug for Database {
@@ -111,31 +110,33 @@ impl Database {
         let path = state.join(FILE);
         let unopened = |cause: String| StoreError::Open { path: path.clone(), cause };
         make_folder(&*disk, state).map_err(|error| unopened(error.to_string()))?;
+        let signs = Arc::new(Signs::default());
         let tried_enough = open::begins(&*disk, &path);
         let opened = if tried_enough {
             Err(Refusal::Damaged("the agent ended each time that it opened it".into()))
         } else {
-            open::writable(&*disk, &path, false)
+            open::writable(&*disk, &path, &signs)
         };
         let found = match opened {
-            Ok(opened) => Ok((Slot::Writable(opened), None)),
+            Ok(redb) => Ok((Slot::Writable(redb), None)),
             Err(Refusal::InUse) => Err(StoreError::InUse { path: path.clone() }),
             Err(Refusal::Damaged(cause)) => {
                 let notice = set_aside(&*disk, &path, &cause)?;
-                let opened = open::writable(&*disk, &path, false);
-                opened.map(|opened| (Slot::Writable(opened), Some(notice))).map_err(|error| refused(&path, error))
+                let opened = open::writable(&*disk, &path, &signs);
+                opened.map(|redb| (Slot::Writable(redb), Some(notice))).map_err(|error| refused(&path, error))
             }
             Err(Refusal::Disk(cause)) => {
                 tracing::error!(path = %path.display(), cause, "the database cannot be written; it is only read");
-                let opened = open::readable(&*disk, &path).map_err(|_| unopened(cause.clone()))?;
+                let redb = open::readable(&*disk, &path, &signs).map_err(|_| unopened(cause.clone()))?;
                 let notice = format!("the database can only be read: {cause}; check the state directory's disk");
-                Ok((Slot::ReadOnly(opened), Some(notice)))
+                Ok((Slot::ReadOnly(redb), Some(notice)))
             }
         };
         open::ends(&*disk, &path);
         let (slot, notice) = found?;
         let damaged = AtomicU32::new(aside::count(&*disk, &path));
-        Ok(Self(Arc::new(Shared { disk, path, slot: Mutex::new(slot), damaged, losses: AtomicU32::new(0), notice })))
+        let (slot, losses) = (Mutex::new(slot), AtomicU32::new(0));
+        Ok(Self(Arc::new(Shared { disk, path, signs, slot, damaged, losses, notice })))
     }
 
     /// A database in memory, for tests.
@@ -176,8 +177,8 @@ impl Database {
     ) -> Result<R, StoreError> {
         let mut slot = self.lock();
         self.make_readable(&mut slot)?;
-        let (Slot::Writable(opened) | Slot::ReadOnly(opened)) = &*slot else { return Err(closed("read")) };
-        let read = opened.redb.begin_read().map_err(redb::Error::from).and_then(|transaction| work(&transaction));
+        let (Slot::Writable(redb) | Slot::ReadOnly(redb)) = &*slot else { return Err(closed("read")) };
+        let read = redb.begin_read().map_err(redb::Error::from).and_then(|transaction| work(&transaction));
         read.map_err(|error| close(&mut slot, "read", &error))
     }
 
@@ -191,9 +192,9 @@ impl Database {
     ) -> Result<R, StoreError> {
         let mut slot = self.lock();
         self.make_writable(&mut slot)?;
-        let Slot::Writable(opened) = &*slot else { return Err(closed("written")) };
+        let Slot::Writable(redb) = &*slot else { return Err(closed("written")) };
         let write = || {
-            let transaction = opened.redb.begin_write()?;
+            let transaction = redb.begin_write()?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -202,39 +203,28 @@ impl Database {
     }
 
     fn make_writable(&self, slot: &mut Slot) -> Result<(), StoreError> {
-        let distrust = match slot {
-            Slot::Writable(_) => return Ok(()),
-            Slot::ReadOnly(_) => false,
-            Slot::Closed { distrust } => *distrust,
-        };
-        let Shared { disk, path, .. } = &*self.0;
+        if matches!(slot, Slot::Writable(_)) {
+            return Ok(());
+        }
+        let Shared { disk, path, signs, .. } = &*self.0;
         // Before the view that reads go to is given up.
         open::probe(&**disk, path).map_err(|refusal| self.not_opened("written", refusal))?;
-        *slot = Slot::Closed { distrust };
-        match open::writable(&**disk, path, distrust) {
-            Ok(opened) => {
-                *slot = Slot::Writable(opened);
-                Ok(())
-            }
-            Err(refusal) => Err(self.not_opened("written", refusal)),
-        }
+        *slot = Slot::Closed;
+        let redb = open::writable(&**disk, path, signs).map_err(|refusal| self.not_opened("written", refusal))?;
+        *slot = Slot::Writable(redb);
+        Ok(())
     }
 
     fn make_readable(&self, slot: &mut Slot) -> Result<(), StoreError> {
-        if !matches!(slot, Slot::Closed { .. }) {
+        if !matches!(slot, Slot::Closed) {
             return Ok(());
         }
         let refused = match self.make_writable(slot) {
             Ok(()) | Err(StoreError::Damaged { .. }) => return Ok(()),
             Err(error) => error,
         };
-        match open::readable(&*self.0.disk, &self.0.path) {
-            Ok(opened) => {
-                *slot = Slot::ReadOnly(opened);
-                Ok(())
-            }
-            Err(_) => Err(refused),
-        }
+        *slot = Slot::ReadOnly(open::readable(&*self.0.disk, &self.0.path, &self.0.signs).map_err(|_| refused)?);
+        Ok(())
     }
 
     /// What follows from a database that did not open while the agent runs.
@@ -262,11 +252,7 @@ impl Database {
 
 /// After an error redb refuses all further work on an open file; after some it would be wrong to go on.
 fn close(slot: &mut Slot, doing: &'static str, error: &redb::Error) -> StoreError {
-    let distrust = match slot {
-        Slot::Closed { distrust } => *distrust,
-        Slot::Writable(opened) | Slot::ReadOnly(opened) => opened.signs.sync_failed(),
-    };
-    *slot = Slot::Closed { distrust };
+    *slot = Slot::Closed;
     StoreError::Disk { doing, cause: error.to_string() }
 }
 

@@ -32,13 +32,6 @@ const LEAST_FREE: u64 = 256 * 1024;
 
 const TRIES: &str = ".opening";
 
-/// An open database, and what went wrong with it since.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) redb: redb::Database,
-    pub(super) signs: Arc<Signs>,
-}
-
 /// Why a database is not open.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -51,7 +44,7 @@ pub(super) enum Refusal {
 }
 
 /// Opens the database to be read and written, and makes it where it is missing.
-pub(super) fn writable(disk: &dyn Disk, path: &Path, distrust_cache: bool) -> Result<Opened, Refusal> {
+pub(super) fn writable(disk: &dyn Disk, path: &Path, signs: &Arc<Signs>) -> Result<redb::Database, Refusal> {
     probe(disk, path)?;
     match disk.info(path).map_err(|error| failed(&error))? {
         None => make(disk, path)?,
@@ -62,16 +55,13 @@ pub(super) fn writable(disk: &dyn Disk, path: &Path, distrust_cache: bool) -> Re
     let mut reads = 0;
     loop {
         let file = disk.open(path, Access::Change).map_err(|error| failed(&error))?;
-        if distrust_cache {
-            file.forget_cache().map_err(|error| failed(&error))?;
-        }
-        let signs = Arc::new(Signs::default());
+        signs.opened(&*file).map_err(|error| failed(&error))?;
         match builder().create_with_backend(FileBackend::new(file, signs.clone())) {
-            Ok(redb) => return Ok(Opened { redb, signs }),
+            Ok(redb) => return Ok(redb),
             Err(error) => {
                 reads += 1;
                 if !signs.read_failed() || reads >= MOST_READS {
-                    return Err(refusal(&error, &signs));
+                    return Err(refusal(&error, signs));
                 }
             }
         }
@@ -91,14 +81,11 @@ pub(super) fn probe(disk: &dyn Disk, path: &Path) -> Result<(), Refusal> {
 }
 
 /// Opens the database to be read alone: what redb writes to open it stays in memory.
-pub(super) fn readable(disk: &dyn Disk, path: &Path) -> Result<Opened, Refusal> {
+pub(super) fn readable(disk: &dyn Disk, path: &Path, signs: &Arc<Signs>) -> Result<redb::Database, Refusal> {
     let file = disk.open(path, Access::Read).map_err(|error| failed(&error))?;
-    let signs = Arc::new(Signs::default());
+    signs.opened(&*file).map_err(|error| failed(&error))?;
     let overlay = Overlay::new(file, signs.clone()).map_err(|error| failed(&error))?;
-    match builder().create_with_backend(overlay) {
-        Ok(redb) => Ok(Opened { redb, signs }),
-        Err(error) => Err(refusal(&error, &signs)),
-    }
+    builder().create_with_backend(overlay).map_err(|error| refusal(&error, signs))
 }
 
 fn make(disk: &dyn Disk, path: &Path) -> Result<(), Refusal> {
