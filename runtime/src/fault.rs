@@ -105,8 +105,9 @@ fn kind(code: TrapCode) -> &'static str {
 /// A fault from compiling a module.
 pub(crate) fn of_compile(error: &Error) -> Fault {
     init(&format!(
-        "the module does not compile: {}; core WebAssembly with SIMD, bulk memory, reference types, multi-memory and tail calls runs \
-         here, but threads, GC, exceptions and components do not: build the module without them",
+        "the module does not compile: {}; core WebAssembly with bulk memory, reference types, multi-memory and tail calls runs here, \
+         but SIMD, threads, GC, exceptions and components do not: build the module without them (for SIMD, -mno-simd128 or \
+         -C target-feature=-simd128)",
         clip(&error.to_string(), MAX_MESSAGE / 2)
     ))
 }

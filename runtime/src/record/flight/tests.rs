@@ -4,7 +4,7 @@ use sanderling_protocol::flight::Header;
 
 use super::*;
 
-const LONG: [u8; 100_000] = [7; 100_000];
+static LONG: [u8; 100_000] = [7; 100_000];
 
 fn header(flight: &Flight) -> Header {
     let recorded = flight.recorded();
