@@ -435,7 +435,6 @@ fn faulted(instance: &Instance, supervision: &Supervision) {
         tally.fault.clone()
     };
     if let Some(fault) = fault {
-        tracing::warn!(module = instance.name(), quarantined, "{fault}");
         instance.tell(Happened::Fault { fault, quarantined });
     }
 }
