@@ -107,7 +107,7 @@ impl Capsules for Keeping {
         let mut manifest = Manifest {
             schema: SCHEMA.to_owned(),
             device: Some(self.device.clone()),
-            at_ms: self.clock.wall().saturating_mul(1000),
+            at_ms: self.clock.wall_ms(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             deployment: self.deployed.borrow().get(&generation).cloned(),
