@@ -2,14 +2,11 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context, Result};
-use rumqttc::{Event, Incoming, Publish, QoS};
-use sanderling_protocol::{
-    command::{LogLevel, LogLine, Logging, LogsRequest},
-    topics::{DeviceId, Topics},
-};
+use anyhow::Result;
+use rumqttc::{Publish, QoS};
+use sanderling_protocol::command::{LogLevel, LogLine, Logging, LogsRequest};
 
-use crate::{ask, connection::Connection};
+use crate::line::Line;
 
 /// Which lines.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,35 +30,19 @@ fn level(name: &str) -> Result<LogLevel, String> {
 }
 
 /// Asks for the lines, and prints them until the lease is over, the count is reached, or the reader goes away.
-pub(crate) async fn logs(
-    mut connection: Connection,
-    topics: &Topics,
-    device: &DeviceId,
-    options: LogsOptions,
-    json: bool,
-) -> Result<()> {
-    let topic = topics.device(device, "log");
+pub(crate) async fn logs(line: &mut Line, topic: String, options: LogsOptions, json: bool) -> Result<()> {
     let request = LogsRequest { lease_s: options.lease, level: options.level, module: options.module };
-    connection.client.subscribe(topic.clone(), QoS::AtMostOnce).await?;
+    line.listen(topic.clone(), QoS::AtMostOnce).await?;
     let mut printer = Printer { topic, json, left: options.count.unwrap_or(usize::MAX) };
-    let body = ask::ask(&mut connection, topics, device, "logs", serde_json::to_vec(&request)?, |message| {
-        printer.take(message)
-    });
-    let body = body.await?.context("the answer is empty")?;
-    let logging: Logging = serde_json::from_value(body).context("the answer is of another version")?;
+    let logging: Logging = line.ask_beside("logs", &request, |message| printer.take(message)).await?;
     let lines = async {
         while printer.left > 0 {
-            let event = connection.events.poll().await.context("the broker was lost; ask again")?;
-            if let Event::Incoming(Incoming::Publish(message)) = event {
-                printer.take(&message);
-            }
+            printer.take(&line.message().await?);
         }
         Ok(())
     };
     // The end of the lease is a good end.
-    let done = tokio::time::timeout(Duration::from_secs(logging.lease_s.into()), lines).await.unwrap_or(Ok(()));
-    connection.client.disconnect().await.ok();
-    done
+    tokio::time::timeout(Duration::from_secs(logging.lease_s.into()), lines).await.unwrap_or(Ok(()))
 }
 
 struct Printer {
