@@ -13,7 +13,7 @@ use sanderling_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{clock, connection::Connection};
+use crate::{clock, connection::Connection, say::plain};
 
 /// A device that is connected answers within this time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -79,7 +79,8 @@ impl Line {
             answer = self.ask_once(command, &request, &mut aside).await?;
         }
         if !answer.ok {
-            bail!("{} refused: {}", self.device, answer.error.as_deref().unwrap_or("it does not say why"));
+            let why = answer.error.as_deref().unwrap_or("it does not say why");
+            bail!("{} refused: {}", self.device, plain(why));
         }
         serde_json::from_value(answer.body.unwrap_or_default())
             .with_context(|| format!("{} answered what this version of the tool does not understand", self.device))

@@ -21,6 +21,7 @@ use crate::{
     provision::{self, BrokerAddress},
     publish::{self, Published},
     repo::{self, RefreshOptions},
+    say::plain,
     watch::{self, WatchOptions},
 };
 
@@ -84,7 +85,7 @@ pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &Devi
     line.close().await;
     let was = serde_json::to_value(was)?;
     scene.say.line(
-        format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default()),
+        plain(&format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default())),
         || serde_json::json!({ "device": device, "module": module, "was": was, "restarts": restarts }),
     );
     Ok(())
@@ -167,7 +168,7 @@ pub(super) async fn capture(
             "wrote {}: frame {}, {} {}x{}",
             file.display(),
             captured.seq,
-            captured.format,
+            plain(&captured.format),
             captured.width,
             captured.height
         ),
