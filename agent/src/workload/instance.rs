@@ -244,11 +244,14 @@ impl Instance {
         self.tell(Happened::Captured(match captured {
             Err(error) => Err(format!("what the worker recorded cannot be read: {error}")),
             Ok(Captured { partial, record }) => {
-                let recorded = Recorded { fault: None, partial, record: Record::Read(record) };
+                let length = record.len();
+                let recorded = Recorded { fault: None, partial, length, record: Record::Read(record) };
                 let capsule = self.ports.capsules.keep(self.generation, &self.spec, recorded);
                 let kept = capsule.map(|capsule| KeptCapsule { capsule, partial });
                 kept.ok_or_else(|| {
-                    "this device keeps no capsules; see `[capsules] max` in its configuration".to_owned()
+                    format!(
+                        "this device keeps no capsules, or none of {length} bytes; see `[capsules]` in its configuration"
+                    )
                 })
             }
         }));

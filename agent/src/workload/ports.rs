@@ -107,6 +107,8 @@ pub struct Recorded<'a> {
     pub fault: Option<&'a Fault>,
     /// Whether the record lacks the state that the guest was in.
     pub partial: bool,
+    /// How long the record is, in bytes.
+    pub length: usize,
     /// The record.
     pub record: Record,
 }

@@ -114,7 +114,8 @@ fn told(instance: &Instance, mut fault: Fault, flight: Option<FlightFile>) -> Fa
         fault.host_calls = fault.host_calls.max(glance.host_calls);
         fault.frame = fault.frame.or(glance.frame.filter(|_| fault.seq.is_some()));
     }
-    let recorded = Recorded { fault: Some(&fault), partial: glance.partial, record: Record::Flight(flight) };
+    let (partial, length) = (glance.partial, glance.length);
+    let recorded = Recorded { fault: Some(&fault), partial, length, record: Record::Flight(flight) };
     fault.capsule = instance.ports.capsules.keep(instance.generation, &instance.spec, recorded);
     fault
 }
