@@ -23,7 +23,7 @@ const MAX_FRAME: u64 = 64 << 20;
 
 /// Which capsules a device has, oldest first.
 pub(crate) async fn list(line: &mut Line) -> Result<Vec<Listed>> {
-    line.ask("capsules", &serde_json::Value::Null).await
+    line.ask("capsules", &()).await
 }
 
 /// Fetches a capsule into a file; the newest where none is named. Gives its id and the file.

@@ -2,14 +2,11 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context, Result};
-use rumqttc::{Event, Incoming, Publish, QoS};
-use sanderling_protocol::{
-    command::{LogLevel, LogLine, Logging, LogsRequest},
-    topics::{DeviceId, Topics},
-};
+use anyhow::Result;
+use rumqttc::{Publish, QoS};
+use sanderling_protocol::command::{LogLevel, LogLine, Logging, LogsRequest};
 
-use crate::{ask, connection::Connection};
+use crate::{line::Line, say::plain};
 
 /// Which lines.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,35 +30,19 @@ fn level(name: &str) -> Result<LogLevel, String> {
 }
 
 /// Asks for the lines, and prints them until the lease is over, the count is reached, or the reader goes away.
-pub(crate) async fn logs(
-    mut connection: Connection,
-    topics: &Topics,
-    device: &DeviceId,
-    options: LogsOptions,
-    json: bool,
-) -> Result<()> {
-    let topic = topics.device(device, "log");
+pub(crate) async fn logs(line: &mut Line, topic: String, options: LogsOptions, json: bool) -> Result<()> {
     let request = LogsRequest { lease_s: options.lease, level: options.level, module: options.module };
-    connection.client.subscribe(topic.clone(), QoS::AtMostOnce).await?;
+    line.listen(topic.clone(), QoS::AtMostOnce).await?;
     let mut printer = Printer { topic, json, left: options.count.unwrap_or(usize::MAX) };
-    let body = ask::ask(&mut connection, topics, device, "logs", serde_json::to_vec(&request)?, |message| {
-        printer.take(message)
-    });
-    let body = body.await?.context("the answer is empty")?;
-    let logging: Logging = serde_json::from_value(body).context("the answer is of another version")?;
+    let logging: Logging = line.ask_beside("logs", &request, |message| printer.take(message)).await?;
     let lines = async {
         while printer.left > 0 {
-            let event = connection.events.poll().await.context("the broker was lost; ask again")?;
-            if let Event::Incoming(Incoming::Publish(message)) = event {
-                printer.take(&message);
-            }
+            printer.take(&line.message().await?);
         }
         Ok(())
     };
     // The end of the lease is a good end.
-    let done = tokio::time::timeout(Duration::from_secs(logging.lease_s.into()), lines).await.unwrap_or(Ok(()));
-    connection.client.disconnect().await.ok();
-    done
+    tokio::time::timeout(Duration::from_secs(logging.lease_s.into()), lines).await.unwrap_or(Ok(()))
 }
 
 struct Printer {
@@ -75,12 +56,15 @@ impl Printer {
         if self.left == 0 || message.topic != self.topic.as_bytes() {
             return;
         }
-        self.left -= 1;
-        let text = String::from_utf8_lossy(&message.payload);
         let line = match serde_json::from_slice::<LogLine>(&message.payload) {
-            Ok(line) if !self.json => describe(&line),
-            _ => text.into_owned(),
+            Ok(line) if self.json => serde_json::to_string(&line).unwrap_or_default(),
+            Ok(line) => describe(&line),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&message.payload);
+                return eprintln!("sanderling: what came is no line of a log: {}", plain(&text));
+            }
         };
+        self.left -= 1;
         if writeln!(std::io::stdout(), "{line}").is_err() {
             self.left = 0;
         }
@@ -93,12 +77,8 @@ fn describe(line: &LogLine) -> String {
     let level = serde_json::to_value(level).ok();
     let level = level.as_ref().and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
     let omitted = if *omitted > 0 { format!("({omitted} lines were left out) ") } else { String::new() };
-    format!(
-        "{}.{:03} {module} {level:<5} {omitted}{}",
-        at_ms.div_euclid(1000),
-        at_ms.rem_euclid(1000),
-        text.escape_debug()
-    )
+    let (seconds, millis) = (at_ms.div_euclid(1000), at_ms.rem_euclid(1000));
+    plain(&format!("{seconds}.{millis:03} {module} {level:<5} {omitted}{text}"))
 }
 
 #[cfg(test)]
@@ -107,9 +87,14 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line_and_tells_what_was_left_out() {
-        let line =
-            LogLine { at_ms: 1_500, module: "m".into(), level: LogLevel::Warn, text: "a\nb\u{1b}".into(), omitted: 3 };
-        assert_eq!(describe(&line), r"1.500 m warn  (3 lines were left out) a\nb\u{1b}");
+        let line = LogLine {
+            at_ms: 1_500,
+            module: "m\r".into(),
+            level: LogLevel::Warn,
+            text: "\"a\"\nb\u{1b}".into(),
+            omitted: 3,
+        };
+        assert_eq!(describe(&line), r#"1.500 m\r warn  (3 lines were left out) "a"\nb\u{1b}"#);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 // Doc comments here are help texts for a terminal, where `<name>` is a word to fill in.
 #![allow(rustdoc::invalid_html_tags)]
 
-mod ask;
 mod broker;
 mod capsule;
 mod cli;

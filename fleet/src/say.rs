@@ -25,3 +25,15 @@ impl Say {
         Ok(())
     }
 }
+
+/// The text with control characters as escapes: what guests and devices say stays one line, and steers no terminal.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+        plain
+    })
+}

@@ -10,7 +10,7 @@ use sanderling_protocol::{
 };
 use serde_json::Value;
 
-use crate::connection::Connection;
+use crate::{connection::Connection, say::plain};
 
 /// What to watch, and how to print it.
 #[derive(clap::Args, Clone, Debug)]
@@ -37,13 +37,7 @@ pub(crate) async fn watch(connection: Connection, topics: &Topics, options: &Wat
         let Event::Incoming(Incoming::Publish(message)) = event else { continue };
         let topic = String::from_utf8_lossy(&message.topic).into_owned();
         let Some((device, what)) = topics.parse_device(&topic) else { continue };
-        let line = if json {
-            let body: Value = serde_json::from_slice(&message.payload)
-                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&message.payload).into_owned()));
-            serde_json::json!({ "device": device, "what": what, "body": body }).to_string()
-        } else {
-            format!("{device}  {}", describe(what, &message.payload))
-        };
+        let line = line(&device, what, &message.payload, json);
         if writeln!(std::io::stdout(), "{line}").is_err() {
             break;
         }
@@ -53,7 +47,17 @@ pub(crate) async fn watch(connection: Connection, topics: &Topics, options: &Wat
     Ok(())
 }
 
-/// One line for people.
+/// One line, whatever the device or a guest put into it.
+fn line(device: &DeviceId, what: &str, payload: &[u8], json: bool) -> String {
+    if json {
+        let body: Value = serde_json::from_slice(payload)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
+        return serde_json::json!({ "device": device, "what": what, "body": body }).to_string();
+    }
+    plain(&format!("{device}  {}", describe(what, payload)))
+}
+
+/// A message in words.
 fn describe(what: &str, payload: &[u8]) -> String {
     let text = || String::from_utf8_lossy(payload).into_owned();
     match what {
@@ -101,4 +105,19 @@ fn summary(report: &Reported) -> String {
         words.push_str(&format!("; {} records wait", report.outbox.records));
     }
     words
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_emits_stays_one_line_and_steers_no_terminal() {
+        let line = |json| line(&"gw-1".parse().unwrap(), "data/m/c", b"a\x1b[2J\nb\xff", json);
+        assert_eq!(line(false), "gw-1  data/m/c  a\\u{1b}[2J\\nb\u{fffd}");
+        let value: Value = serde_json::from_str(&line(true)).unwrap();
+        assert_eq!(value["body"], "a\u{1b}[2J\nb\u{fffd}");
+        assert!(!line(true).chars().any(char::is_control));
+    }
 }

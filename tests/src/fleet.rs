@@ -65,8 +65,8 @@ impl Fleet {
     pub fn add_module(&self, wasm: &[u8], path: &str) {
         let file = self.write("staged.wasm", wasm);
         let file = file.as_os_str();
-        let grants = ["--grant", "infer", "--grant", "emit:*", "--grant", "state:1048576", "--grant", "evidence"]
-            .map(OsStr::new);
+        let grants = ["infer", "emit:*", "state:1048576", "evidence", "capture"];
+        let grants = grants.iter().flat_map(|grant| ["--grant", grant]).map(OsStr::new);
         let add = ["repo", "add-module"].map(OsStr::new);
         self.run(add.into_iter().chain([file, OsStr::new(path)]).chain(grants));
     }

@@ -35,6 +35,8 @@ mod site;
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod tracer;
 mod usage;
+#[cfg(feature = "workers")]
+pub mod workers;
 
 use std::time::Duration;
 

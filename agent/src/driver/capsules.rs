@@ -3,7 +3,8 @@
 //! Purpose: whether a capsule is kept and how it is named is decided where the fault is told, so that the name goes with the fault; reading the
 //! record, packing and writing are the disk thread's work.
 //!
-//! Failure modes: a capsule that could not be written is asked for in vain; the log says why.
+//! Failure modes: a record for which `[capsules] max_kib` never has room is left out, and no capsule is named; one that could not be written is
+//! asked for in vain. The log says why.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,7 +25,7 @@ use crate::{
     capsules::Pace,
     clock::Clock,
     link::Response,
-    store::capsules::CapsuleFolder,
+    store::capsules::{CapsuleFolder, Room},
     sync::Plan,
     workload::{Capsules, ModuleSpec, Record, Recorded},
 };
@@ -55,23 +56,35 @@ pub(super) struct Keeping {
     clock: Arc<dyn Clock>,
     pace: RefCell<Pace>,
     deployed: RefCell<BTreeMap<u64, Deployed>>,
-    off: bool,
+    room: Room,
     keeper: RefCell<Option<Keeper>>,
     kept: Cell<u64>,
 }
 
 impl Keeping {
     /// Keeps none where the configuration has no room for any.
-    pub(super) fn new(device: DeviceId, clock: Arc<dyn Clock>, keeper: Keeper, off: bool) -> Rc<Self> {
+    pub(super) fn new(device: DeviceId, clock: Arc<dyn Clock>, keeper: Keeper, room: Room) -> Rc<Self> {
         Rc::new(Self {
             device,
             clock,
             pace: RefCell::default(),
             deployed: RefCell::default(),
-            off,
+            room,
             keeper: RefCell::new(Some(keeper)),
             kept: Cell::new(0),
         })
+    }
+
+    /// Whether there could be room for a record of this length.
+    fn fits(&self, module: &str, length: usize) -> bool {
+        if self.room.most == 0 {
+            return false;
+        }
+        let fits = u64::try_from(length).is_ok_and(|length| length <= self.room.bytes);
+        if !fits {
+            tracing::warn!(module, length, "a record is too long for a capsule; raise `[capsules] max_kib`");
+        }
+        fits
     }
 
     /// Capsules of this generation are of this deployment.
@@ -92,10 +105,10 @@ impl Keeping {
 
 impl Capsules for Keeping {
     fn keep(&self, generation: u64, spec: &ModuleSpec, recorded: Recorded<'_>) -> Option<CapsuleId> {
-        let Recorded { fault, partial, record } = recorded;
+        let Recorded { fault, partial, length, record } = recorded;
         // What somebody asks for comes at the pace of commands.
         let admits = |fault| self.pace.borrow_mut().admits(spec.wasm.sha256, fault, self.clock.mono());
-        if self.off || !fault.is_none_or(admits) {
+        if !self.fits(&spec.module.name, length) || !fault.is_none_or(admits) {
             return None;
         }
         let module = &spec.module;
@@ -107,7 +120,7 @@ impl Capsules for Keeping {
         let mut manifest = Manifest {
             schema: SCHEMA.to_owned(),
             device: Some(self.device.clone()),
-            at_ms: self.clock.wall().saturating_mul(1000),
+            at_ms: self.clock.wall_ms(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             deployment: self.deployed.borrow().get(&generation).cloned(),
@@ -177,4 +190,47 @@ pub(super) fn answer<T: serde::Serialize>(body: &T) -> Answer {
 /// An answer that says why not.
 pub(super) fn refusal(why: impl Into<String>) -> Answer {
     Answer { ok: false, error: Some(why.into()), body: None }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use sanderling_protocol::{
+        deployment::Deployment,
+        digest::Digest,
+        worker::{Blob, Fault, FaultCode},
+    };
+
+    use super::*;
+    use crate::{
+        clock::FakeClock,
+        store::{
+            disk::SystemDisk,
+            fake::{MemoryBlobs, MemoryStore},
+        },
+    };
+
+    #[test]
+    fn a_record_for_which_there_is_never_room_is_not_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room { most: 4, bytes: 1000, reserve: 0 };
+        let capsules = CapsuleFolder::new(Arc::new(SystemDisk), folder.path(), room);
+        let (keeper, _done) =
+            Keeper::start(Box::new(MemoryStore::default()), Box::new(MemoryBlobs::default()), capsules).unwrap();
+        let keeping = Keeping::new("gw-1".parse().unwrap(), Arc::new(FakeClock::at(5)), keeper, room);
+        let document = format!(
+            r#"{{"schema":"{}","name":"d","modules":[{{"name":"m","module":"modules/m/1.wasm","input":[]}}]}}"#,
+            sanderling_protocol::deployment::SCHEMA
+        );
+        let module = Deployment::parse(document.as_bytes()).unwrap().modules.remove(0);
+        let wasm = Blob { sha256: Digest::of(b""), length: 0 };
+        let spec = ModuleSpec { module, wasm, models: Vec::new(), ring_bytes: 4096 };
+        let kept = |length| {
+            let fault = Fault::new(FaultCode::Trap, "why");
+            let record = Record::Read(Vec::new());
+            keeping.keep(1, &spec, Recorded { fault: Some(&fault), partial: false, length, record }).is_some()
+        };
+        assert!(!kept(1001));
+        assert!(kept(1000), "what was left out does not count as kept");
+    }
 }

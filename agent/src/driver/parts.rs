@@ -287,7 +287,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     gathered.borrow_mut().rows(rows);
     let pool = Pool::new(IDLE_FRAMES);
     let shelf = Rc::new(Shelf::default());
-    let capsules = Keeping::new(settings.device.clone(), clock.clone(), keeper.clone(), settings.capsules.most == 0);
+    let capsules = Keeping::new(settings.device.clone(), clock.clone(), keeper.clone(), settings.capsules);
     let ports = WorkloadPorts {
         blobs: shelf.clone(),
         records: gathered.clone(),

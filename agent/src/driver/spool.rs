@@ -25,7 +25,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use crate::{
     clock::Clock,
-    outbox::{Outbox, Record},
+    outbox::{self, Outbox, Record},
     state::{self, Rows},
 };
 
@@ -51,12 +51,17 @@ pub(super) enum Said {
 impl Said {
     fn bytes(&self) -> usize {
         match self {
-            Self::Record(_, payload) => payload.len(),
+            Self::Record(channel, payload) => held(channel, payload),
             Self::Frame { records, rows } => {
-                records.iter().map(|(_, payload)| payload.len()).sum::<usize>() + state::bytes(rows)
+                records.iter().map(|(channel, payload)| held(channel, payload)).sum::<usize>() + state::bytes(rows)
             }
         }
     }
+}
+
+/// What a record takes here, as in the outbox: one without a payload takes memory too.
+fn held(channel: &str, payload: &[u8]) -> usize {
+    usize::try_from(outbox::size(channel, payload)).unwrap_or(usize::MAX)
 }
 
 enum Order {
@@ -340,5 +345,9 @@ mod tests {
         assert!(spool.figures().dropped >= 5, "{:?}", spool.figures());
         spool.flush().await.unwrap();
         assert_eq!(spool.pending.load(Ordering::Relaxed), 0);
+        let empty = || Said::Record(EVENT.to_owned(), Bytes::new());
+        let dropped = spool.figures().dropped;
+        spool.push((0..MOST_PENDING / 32).map(|_| empty()).collect());
+        assert!(spool.figures().dropped > dropped, "a record without a payload takes memory too");
     }
 }

@@ -32,6 +32,7 @@
 //! of this run and by the wall clock for older ones: a clock that is set does not age what was made in this run.
 
 mod queue;
+mod sending;
 mod table;
 
 use std::{
@@ -47,6 +48,7 @@ use sanderling_protocol::{
 
 use self::{
     queue::{Held, Queue},
+    sending::Unacked,
     table::{Batch, Table},
 };
 use crate::{
@@ -92,13 +94,6 @@ pub enum Pushed {
     },
     /// Its channel keeps the oldest and is full, or it is larger than the channel's room: it is dropped and counted.
     Dropped,
-}
-
-/// Where the record with an id is, while it is with the link.
-#[derive(Clone, Debug)]
-struct Unacked {
-    channel: String,
-    size: u64,
 }
 
 /// The queues of all channels.
@@ -235,50 +230,6 @@ impl Outbox {
         self.queues.values().map(|queue| queue.held.len()).sum()
     }
 
-    /// The next records to publish, at most `most`; they are with the link until they are [acknowledged](Self::acked) or
-    /// the link goes [down](Self::link_down). Drops what is too old.
-    ///
-    /// # Errors
-    /// [`StoreError`] where there is none to give and the disk cannot be read.
-    pub fn next_unsent(&mut self, most: usize, now: Now) -> Result<Vec<Record>, StoreError> {
-        self.account_for_losses(now);
-        let mut records = Vec::new();
-        while records.len() < most && self.unacked_bytes < UNACKED_BYTES {
-            match self.next_record(now) {
-                Ok(Some(record)) => records.push(record),
-                Ok(None) => break,
-                Err(error) if records.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(records)
-    }
-
-    /// The broker has the record: it is removed. An unknown id is ignored.
-    pub fn acked(&mut self, id: u64, now: Now) {
-        let Some(Unacked { channel, size }) = self.unacked.remove(&id) else { return };
-        self.unacked_bytes = self.unacked_bytes.saturating_sub(size);
-        self.remove(&channel, id, size, now);
-    }
-
-    /// The broker will never take the record: it is removed and counted as dropped. An unknown id is ignored.
-    pub fn refused(&mut self, id: u64, now: Now) {
-        if self.unacked.contains_key(&id) {
-            self.acked(id, now);
-            self.count_drops(1, now);
-        }
-    }
-
-    /// The link is down: every record without its acknowledgement is to be sent again.
-    pub fn link_down(&mut self) {
-        for (id, unacked) in std::mem::take(&mut self.unacked) {
-            if let Some(queue) = self.queues.get_mut(&unacked.channel) {
-                queue.cursor = queue.cursor.min(id);
-            }
-        }
-        self.unacked_bytes = 0;
-    }
-
     /// How long until [`Self::tick`] has something to write; `None` where all is on disk.
     pub fn due(&self, now: Now) -> Option<Duration> {
         let at = self.dirty_since? + self.settings.commit_interval;
@@ -397,56 +348,6 @@ impl Outbox {
         Ok(true)
     }
 
-    /// The first record of a channel that is not with the link: those on disk are older than those in memory.
-    fn first_unsent(&self, channel: &str) -> Result<Option<Held>, StoreError> {
-        let Some(queue) = self.queues.get(channel) else { return Ok(None) };
-        if queue.stored > 0 {
-            let gone = |id: u64| self.removals.contains(&(channel.to_owned(), id)) || self.unacked.contains_key(&id);
-            if let Some(found) = self.table.first(channel, queue.cursor, gone)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(queue.first_held(|id| self.unacked.contains_key(&id)).cloned())
-    }
-
-    fn next_record(&mut self, now: Now) -> Result<Option<Record>, StoreError> {
-        let mut unread = None;
-        for channel in self.turns() {
-            match self.next_of(&channel, now) {
-                Ok(None) => {}
-                Ok(found) => return Ok(found),
-                Err(error) => unread = Some(error),
-            }
-        }
-        unread.map_or(Ok(None), Err)
-    }
-
-    fn next_of(&mut self, channel: &str, now: Now) -> Result<Option<Record>, StoreError> {
-        while let Some(first) = self.first_unsent(channel)? {
-            let max_age = self.queue(channel).policy.max_age_s;
-            if first.age(self.run, now) > Duration::from_secs(max_age) {
-                self.remove(channel, first.id, first.size, now);
-                self.count_drops(1, now);
-                continue;
-            }
-            self.queue(channel).cursor = first.id + 1;
-            self.unacked_bytes += first.size;
-            self.unacked.insert(first.id, Unacked { channel: channel.to_owned(), size: first.size });
-            channel.clone_into(&mut self.turn);
-            return Ok(Some(Record { id: first.id, channel: channel.to_owned(), payload: first.payload }));
-        }
-        Ok(None)
-    }
-
-    /// The channels that have records, `event` first, then those after the one that was served last.
-    fn turns(&self) -> Vec<String> {
-        let waiting = |name: &&String| *name != EVENT && self.queues.get(*name).is_some_and(|queue| queue.records > 0);
-        let (before, after): (Vec<&String>, Vec<&String>) =
-            self.queues.keys().filter(waiting).partition(|name| **name <= self.turn);
-        let event = self.queues.contains_key(EVENT).then(|| EVENT.to_owned());
-        event.into_iter().chain(after.into_iter().chain(before).cloned()).collect()
-    }
-
     fn remove(&mut self, channel: &str, id: u64, size: u64, now: Now) {
         let Some(queue) = self.queues.get_mut(channel) else { return };
         if queue.remove(id, size) || id < self.uncertain_below {
@@ -465,7 +366,8 @@ impl Outbox {
     }
 }
 
-fn size(channel: &str, payload: &[u8]) -> u64 {
+/// What a record counts, in bytes.
+pub fn size(channel: &str, payload: &[u8]) -> u64 {
     u64::try_from(channel.len().saturating_add(payload.len())).unwrap_or(u64::MAX).saturating_add(OVERHEAD)
 }
 

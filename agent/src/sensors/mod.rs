@@ -11,7 +11,6 @@
 pub mod fake;
 mod outlet;
 mod replay;
-mod series;
 mod settings;
 mod socket;
 mod wire;

@@ -18,13 +18,11 @@ use std::{
 };
 
 use sanderling_guest::frame::{Format, FrameHeader, Kind};
+use sanderling_protocol::series::{self, SeriesError};
 use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
-use super::{
-    Outlet, ReplaySettings, Sensor,
-    series::{self, SeriesError},
-};
+use super::{Outlet, ReplaySettings, Sensor};
 use crate::frames::{Block, LARGEST};
 
 /// Sets of files that take up to so many bytes of memory are kept there.
@@ -50,6 +48,8 @@ enum ReplayError {
     Raw { path: PathBuf, length: usize, frame: usize },
     #[error("{path}: {source}", path = path.display())]
     Series { path: PathBuf, source: SeriesError },
+    #[error("{path}: {rows} rows do not fill one window of {window}; lower `csv.window`", path = path.display())]
+    Short { path: PathBuf, rows: usize, window: u32 },
     #[error("{path} is empty", path = path.display())]
     Empty { path: PathBuf },
 }
@@ -300,8 +300,12 @@ fn read(path: &Path, settings: &ReplaySettings, mut buffer: Vec<u8>) -> Result<C
             (FrameHeader { width: raw.width, height: raw.height, stride: raw.stride(), ..header }, frame)
         }
         (FileKind::Csv, _) => {
-            let series = series::parse(&buffer, settings.csv.window as usize)
-                .map_err(|source| ReplayError::Series { path: path.to_owned(), source })?;
+            let series =
+                series::parse(&buffer).map_err(|source| ReplayError::Series { path: path.to_owned(), source })?;
+            let (rows, window) = (series.rows(), settings.csv.window);
+            if rows < window as usize {
+                return Err(ReplayError::Short { path: path.to_owned(), rows, window });
+            }
             buffer = series.bytes;
             of_series(header(Kind::Series, Format::F32), series.channels, settings)
         }

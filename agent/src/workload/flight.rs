@@ -19,11 +19,13 @@ use std::{
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use sanderling_protocol::{
-    digest::Digest,
+    digest::{Digest, Hasher},
     flight::{Basis, HEADER, Header},
 };
 
 const KIB: usize = 1024;
+/// What is read at a time of content that is only looked at, in bytes.
+const PART: usize = 16 * KIB;
 
 /// What a worker recorded.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Glance {
     pub host_calls: u64,
     /// SHA-256 of the content of the last frame, where that is there.
     pub frame: Option<Digest>,
+    /// How long it is, in bytes.
+    pub length: usize,
 }
 
 /// A record of a frame that went well.
@@ -86,8 +90,9 @@ impl FlightFile {
     /// Looks at it; `None` where nothing was recorded, or nothing that makes sense.
     pub fn glance(&self) -> Option<Glance> {
         let header = self.header()?;
-        let frame = header.frame.and_then(|(at, length)| self.read(at, length).ok()).map(|frame| Digest::of(&frame));
-        Some(Glance { partial: header.basis == Basis::Nothing, host_calls: header.calls, frame })
+        let frame = header.frame.and_then(|(at, length)| self.digest(at, length).ok());
+        let partial = header.basis == Basis::Nothing;
+        Some(Glance { partial, host_calls: header.calls, frame, length: header.log_end })
     }
 
     /// All that was recorded.
@@ -96,7 +101,7 @@ impl FlightFile {
     /// What the kernel says; `InvalidData` where there is nothing that makes sense.
     pub fn record(&self) -> io::Result<Vec<u8>> {
         let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
-        self.read(0, header.log_end)
+        self.read(header.log_end)
     }
 
     /// As [`FlightFile::record`], while the worker leaves it alone.
@@ -105,14 +110,24 @@ impl FlightFile {
     /// As [`FlightFile::record`].
     pub fn captured(&self) -> io::Result<Captured> {
         let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Captured { partial: header.basis == Basis::Nothing, record: self.read(0, header.log_end)? })
+        Ok(Captured { partial: header.basis == Basis::Nothing, record: self.read(header.log_end)? })
     }
 
-    /// Reads a part that was checked to lie inside.
-    fn read(&self, at: usize, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, u64::try_from(at).map_err(io::Error::other)?)?;
+        self.file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+
+    /// SHA-256 of a part that was checked to lie inside, without holding all of it.
+    fn digest(&self, at: usize, length: usize) -> io::Result<Digest> {
+        let (mut hasher, mut part) = (Hasher::new(), [0; PART]);
+        for from in (at..at + length).step_by(PART) {
+            let part = part.get_mut(..PART.min(at + length - from)).unwrap_or_default();
+            self.file.read_exact_at(part, u64::try_from(from).map_err(io::Error::other)?)?;
+            hasher.update(part);
+        }
+        Ok(hasher.finish())
     }
 }
 
@@ -151,8 +166,24 @@ mod tests {
         write(&file, offset::CALLS, &3_u64.to_le_bytes());
         write(&file, 70, b"frame");
         let glance = file.glance().unwrap();
-        assert_eq!(glance, Glance { partial: false, host_calls: 3, frame: Some(Digest::of(b"frame")) });
+        let frame = Some(Digest::of(b"frame"));
+        assert_eq!(glance, Glance { partial: false, host_calls: 3, frame, length: 80 });
         assert_eq!(file.record().unwrap().len(), 80);
+    }
+
+    #[test]
+    fn tells_a_frame_that_is_read_in_parts() {
+        let file = FlightFile::create(256).unwrap();
+        let content: Vec<u8> = (0..PART * 2 + 5).map(|at| (at % 251) as u8).collect();
+        write(&file, offset::MAGIC, &MAGIC);
+        number(&file, offset::SNAPSHOT_END, 64);
+        number(&file, offset::LOG_END, u32::try_from(70 + content.len()).unwrap());
+        number(&file, offset::FRAME, 70);
+        number(&file, offset::FRAME_LEN, u32::try_from(content.len()).unwrap());
+        write(&file, 70, &content);
+        assert_eq!(file.glance().unwrap().frame, Some(Digest::of(&content)));
+        number(&file, offset::FRAME_LEN, 0);
+        assert_eq!(file.glance().unwrap().frame, Some(Digest::of(b"")));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! A worker that another generation takes over from first answers the frames that it was handed, for a bounded time, and is told to
 //! stop then.
 //!
-//! Invariants: a worker that is silent for longer than it may be is killed, by this side's clock. Its socket is read
-//! once more before that, so that a supervisor which was held up itself does not blame the worker.
+//! Invariants: a worker that gets on with nothing for longer than it may is killed, by this side's clock (`silence`).
+
+mod silence;
 
 use std::{rc::Rc, time::Duration};
 
 use sanderling_protocol::{
     deployment::Grant,
-    worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker},
+    worker::{Fault, FromWorker, Inbox, Ready, ToWorker},
 };
 
 use crate::rate::Bucket;
@@ -30,8 +31,6 @@ const LOG_PER_S: u32 = 100;
 const MOST_DENIED: usize = 32;
 /// How often the number of frames is told.
 const TELL_FRAMES: Duration = Duration::from_secs(1);
-/// A worker that has said its last word ends within this time, or is killed.
-const LEAVE: Duration = Duration::from_millis(500);
 
 /// How a life ends.
 pub(super) enum End {
@@ -101,7 +100,7 @@ pub(super) async fn live(instance: &Rc<Instance>, running: impl FnMut(Duration))
     life.keeping.forget();
     match close {
         Close::Asked(ask) => {
-            worker.leave(LEAVE).await;
+            worker.leave().await;
             instance.inlet.shut();
             End::Asked(ask)
         }
@@ -138,8 +137,8 @@ async fn load(instance: &Rc<Instance>) -> Result<(Worker, Ready), End> {
 impl Life<'_> {
     async fn lead(&mut self, worker: &mut Worker, mut running: impl FnMut(Duration)) -> Close {
         loop {
-            let received = tokio::select! {
-                received = worker.receive() => Some(received),
+            let end = tokio::select! {
+                received = worker.receive() => self.hear(worker, received, &mut running).await,
                 ask = self.instance.asked(), if self.leaving().is_none() => {
                     self.stop(worker, ask);
                     None
@@ -149,15 +148,9 @@ impl Life<'_> {
                     self.capturing = true;
                     None
                 }
-                () = self.watch() => match worker.try_receive() {
-                    Some(received) => Some(received),
-                    None => match self.silent(worker) {
-                        Some(end) => return end,
-                        None => None,
-                    },
-                },
+                () = self.watch() => self.overdue(worker, &mut running).await,
             };
-            if let Some(end) = self.hear(worker, received, &mut running).await {
+            if let Some(end) = end {
                 return end;
             }
         }
@@ -167,19 +160,15 @@ impl Life<'_> {
     async fn hear(
         &mut self,
         worker: &mut Worker,
-        received: Option<Received>,
+        received: Received,
         running: &mut impl FnMut(Duration),
     ) -> Option<Close> {
         let now = self.instance.now();
-        match received {
-            None => return None,
-            Some(Received::End) => {
-                return Some(match self.leaving() {
-                    Some(ask) => Close::Asked(ask),
-                    None => Close::Fault(worker.crashed().await),
-                });
-            }
-            Some(Received::Bytes) => {}
+        if received == Received::End {
+            return Some(match self.leaving() {
+                Some(ask) => Close::Asked(ask),
+                None => Close::Fault(worker.crashed().await),
+            });
         }
         loop {
             match self.next(worker.inbox(), now) {
@@ -199,7 +188,7 @@ impl Life<'_> {
                     });
                 }
                 Ok(Some(Turn::Fault(fault))) => {
-                    worker.leave(LEAVE).await;
+                    worker.leave().await;
                     let fault = exit::bounded(fault);
                     return Some(match self.leaving() {
                         Some(ask) => {
@@ -229,11 +218,6 @@ impl Life<'_> {
             self.end(worker, ask);
         }
         None
-    }
-
-    /// Ends a worker that has spoilt its ring.
-    fn broken(&self, worker: &mut Worker) -> Close {
-        Close::Fault(worker.breach("counters in its ring that contradict each other"))
     }
 
     /// Takes one message; `None` where there is no whole one.
@@ -356,80 +340,5 @@ impl Life<'_> {
         worker.say(&ToWorker::Stop);
         let due = self.instance.now() + self.instance.options.stop / 2;
         self.phase = Phase::Stopping { ask, due, interrupted: false };
-    }
-
-    /// Returns when the worker may have been silent for too long.
-    async fn watch(&self) {
-        let due = loop {
-            match self.due() {
-                Some(due) => break due,
-                None => self.instance.inlet.unwatched.notified().await,
-            }
-        };
-        tokio::time::sleep(due.saturating_sub(self.instance.now())).await;
-    }
-
-    /// When the worker will have been silent for too long; `None` while it has nothing to do.
-    fn due(&self) -> Option<Duration> {
-        match self.phase {
-            Phase::Starting { due } | Phase::Stopping { due, .. } => Some(due),
-            Phase::Running if self.instance.inlet.is_broken() => Some(Duration::ZERO),
-            Phase::Running => self.stuck_at(),
-            Phase::Draining { due, .. } => Some(self.stuck_at().map_or(due, |stuck| stuck.min(due))),
-        }
-    }
-
-    fn stuck_at(&self) -> Option<Duration> {
-        self.instance.inlet.stuck_since().map(|(since, _)| since + self.patience())
-    }
-
-    fn patience(&self) -> Duration {
-        let deadline = Duration::from_millis(u64::from(self.instance.spec.module.limits.deadline_ms));
-        deadline + self.instance.options.slack
-    }
-
-    /// The worker has nothing to say. Ends it where it should have; `None` where it has time left.
-    fn silent(&mut self, worker: &mut Worker) -> Option<Close> {
-        let now = self.instance.now();
-        if self.due().is_none_or(|due| now < due) {
-            return None;
-        }
-        match self.phase {
-            Phase::Running if self.instance.inlet.is_broken() => Some(self.broken(worker)),
-            Phase::Starting { .. } => Some(Close::Fault(worker.killed(Fault::new(
-                FaultCode::Deadline,
-                format!(
-                    "the start function did not return within {} s; the worker was killed",
-                    self.instance.options.start.as_secs()
-                ),
-            )))),
-            Phase::Running => {
-                let (since, seq) = self.instance.inlet.stuck_since()?;
-                let fault = Fault::new(
-                    FaultCode::Deadline,
-                    format!(
-                        "no progress for {} ms, and `deadline_ms` is {}; the worker was killed. Look for native work (a \
-                         model) that does not end in time, or raise `deadline_ms`",
-                        now.saturating_sub(since).as_millis(),
-                        self.instance.spec.module.limits.deadline_ms
-                    ),
-                );
-                Some(Close::Fault(worker.killed(Fault { seq: Some(seq), ..fault })))
-            }
-            Phase::Draining { ask, .. } => {
-                self.end(worker, ask);
-                None
-            }
-            Phase::Stopping { ask, interrupted: false, .. } => {
-                self.instance.inlet.interrupt();
-                let due = now + self.instance.options.stop / 2;
-                self.phase = Phase::Stopping { ask, due, interrupted: true };
-                None
-            }
-            Phase::Stopping { ask, interrupted: true, .. } => {
-                worker.killed(Fault::new(FaultCode::Deadline, "it did not stop when asked"));
-                Some(Close::Asked(ask))
-            }
-        }
     }
 }

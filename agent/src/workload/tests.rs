@@ -1,12 +1,13 @@
 use super::*;
-use crate::clock::SystemClock;
+use crate::{clock::SystemClock, frames::Pool};
 use fake::{FakeRecords, FakeStates};
 use sanderling_protocol::{
     deployment::{Deployment, SCHEMA},
+    digest::Digest,
     worker::{Blob, FaultCode, FromWorker},
 };
 use serde_json::json;
-use std::{future::Future, os::unix::fs::PermissionsExt};
+use std::{fs::File, future::Future, io, os::unix::fs::PermissionsExt, sync::Arc};
 use tokio::task::LocalSet;
 
 struct Bench {

@@ -1,14 +1,12 @@
 //! One running worker process: its socket, its ring, its end.
 //!
-//! Purpose: everything that is said to a worker and heard from it passes here; what it means is decided by
-//! [`super::instance`].
+//! Purpose: everything that is said to a worker and heard from it passes here; what it means is decided by [`super::life`].
 //!
 //! Invariants: nothing here waits for the worker without a bound. A worker that is dropped is killed.
 //!
 //! Failure modes: each ends in a [`Fault`] that says what happened.
 
 use std::{
-    cell::RefCell,
     fs::File,
     io,
     os::{fd::AsFd, unix::net::UnixStream as StdStream},
@@ -18,25 +16,24 @@ use std::{
 };
 
 use rustix::fs::OFlags;
-use sanderling_guest::frame::HEADER;
-use sanderling_protocol::worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker, WireError, ring::RingError};
-use tokio::{
-    net::{UnixStream, unix::pipe},
-    time::timeout,
-};
+use sanderling_protocol::worker::{Fault, FaultCode, FromWorker, Inbox, Ready, ToWorker, WireError};
+use tokio::{net::unix::pipe, time::timeout};
 
 use super::{
     Blobs, Confinement, ModuleSpec, Options, exit,
     flight::{Captured, FlightFile},
     inlet::Feed,
+    line::{Line, RingFeed},
     shared::{FrameRing, Signs},
     spawn::{self, Process},
 };
 
-/// A worker that has closed its socket ends within this time, or is killed.
+/// A worker that has said its last word, or closed its socket, ends within this time, or is killed.
 const LEAVE: Duration = Duration::from_millis(500);
 /// The last that is kept of what a worker writes to standard error, in bytes.
 const LAST_WORDS: usize = 1024;
+/// What a pipe holds, in bytes.
+const PIPE: usize = 64 * 1024;
 
 /// A worker process.
 pub(super) struct Worker {
@@ -48,6 +45,8 @@ pub(super) struct Worker {
     signs: Signs,
     errors: Option<pipe::Receiver>,
     last_words: Vec<u8>,
+    /// It spoke a moment ago, and may not have paused since.
+    speaks: bool,
 }
 
 /// A module that a confined worker has loaded and that waits for its beginning. Dropped, it is killed.
@@ -105,7 +104,6 @@ impl Worker {
         }
         let no_worker = |error| failed(format!("the worker {} cannot be started", options.program.display()), error);
         let (ours, theirs) = StdStream::pair().map_err(no_worker)?;
-        ours.set_nonblocking(true).map_err(no_worker)?;
         let (ring, memory) = FrameRing::create(spec.ring_bytes).map_err(no_worker)?;
         let flight = match spec.module.limits.capsule_kib {
             0 => None,
@@ -115,9 +113,13 @@ impl Worker {
         inherited.extend(files.iter().map(AsFd::as_fd));
         inherited.extend(flight.as_ref().map(FlightFile::descriptor));
         let (process, errors) = spawn::spawn(&options.program, &[], &inherited).map_err(no_worker)?;
-        let line = Line { stream: UnixStream::from_std(ours).map_err(no_worker)?, unsent: RefCell::default() };
+        let line = Line::new(ours).map_err(no_worker)?;
         line.say(&ToWorker::Start(Box::new(spec.start())));
-        Ok(Self {
+        Ok(Self::new(process, line, ring, flight, errors))
+    }
+
+    fn new(process: Process, line: Line, ring: FrameRing, flight: Option<FlightFile>, errors: pipe::Receiver) -> Self {
+        Self {
             process,
             line: Rc::new(line),
             inbox: Inbox::default(),
@@ -126,7 +128,8 @@ impl Worker {
             flight,
             errors: Some(errors),
             last_words: Vec::new(),
-        })
+            speaks: false,
+        }
     }
 
     /// The process's id.
@@ -193,7 +196,7 @@ impl Worker {
             match word {
                 Ok(Word::Ready(ready)) => return Some(Ok(ready)),
                 Ok(Word::Fault(fault)) => {
-                    self.leave(LEAVE).await;
+                    self.leave().await;
                     return Some(Err(exit::bounded(fault)));
                 }
                 Ok(Word::Aside) => {}
@@ -215,17 +218,20 @@ impl Worker {
 
     /// The way in for frames. It can be taken once.
     pub(super) fn feed(&mut self) -> Option<Box<dyn Feed>> {
-        let ring = self.ring.take()?;
-        Some(Box::new(RingFeed { ring, line: self.line.clone() }))
+        Some(Box::new(RingFeed::new(self.ring.take()?, self.line.clone())))
     }
 
     /// Reads what the worker says, and meanwhile sends what is left to be sent and keeps its last words. Returns when
     /// bytes came. May be dropped at any time.
     pub(super) async fn receive(&mut self) -> Received {
         loop {
-            let sending = !self.line.unsent.borrow().is_empty();
+            // What can be read at once never waits: one that speaks faster than it is heard would keep everybody else from their turn.
+            if std::mem::take(&mut self.speaks) {
+                tokio::task::yield_now().await;
+            }
+            let sending = self.line.has_unsent();
             tokio::select! {
-                ready = self.line.stream.readable() => {
+                ready = self.line.stream().readable() => {
                     if ready.is_err() {
                         return Received::End;
                     }
@@ -233,8 +239,9 @@ impl Worker {
                         return received;
                     }
                 }
-                _ = self.line.stream.writable(), if sending => self.line.send(),
+                _ = self.line.stream().writable(), if sending => self.line.send(),
                 more = keep_last_words(&mut self.errors, &mut self.last_words), if self.errors.is_some() => {
+                    self.speaks = more;
                     if !more {
                         self.errors = None;
                     }
@@ -245,10 +252,11 @@ impl Worker {
 
     /// Reads what the worker has said already; `None` where that is nothing.
     pub(super) fn try_receive(&mut self) -> Option<Received> {
-        match self.line.stream.try_read(self.inbox.space()) {
+        match self.line.stream().try_read(self.inbox.space()) {
             Ok(0) => Some(Received::End),
             Ok(count) => {
                 self.inbox.filled(count);
+                self.speaks = true;
                 Some(Received::Bytes)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
@@ -270,16 +278,16 @@ impl Worker {
             }
         };
         let _ = timeout(grace, quiet).await;
-        self.leave(LEAVE).await;
+        self.leave().await;
     }
 
-    /// Returns when the process is gone, by force after `grace`; how it ended, if it did so by itself.
-    pub(super) async fn leave(&mut self, grace: Duration) -> Option<ExitStatus> {
-        if let Ok(Ok(status)) = timeout(grace, self.process.exited()).await {
+    /// Returns when the process is gone, by force after [`LEAVE`]; how it ended, if it did so by itself.
+    pub(super) async fn leave(&mut self) -> Option<ExitStatus> {
+        if let Ok(Ok(status)) = timeout(LEAVE, self.process.exited()).await {
             return Some(status);
         }
         self.process.kill();
-        let _ = timeout(grace, self.process.exited()).await;
+        let _ = timeout(LEAVE, self.process.exited()).await;
         None
     }
 
@@ -302,15 +310,15 @@ impl Worker {
 
     /// What it recorded. Whatever is there is not written to any more: it returns when the process is gone, by force where need be.
     pub(super) async fn flight(&mut self) -> Option<FlightFile> {
-        self.leave(LEAVE).await;
+        self.leave().await;
         self.flight.take()
     }
 
     /// The fault of a worker that closed its socket without a word.
     pub(super) async fn crashed(&mut self) -> Fault {
-        let status = self.leave(LEAVE).await;
-        // What it wrote last may still be in the pipe.
-        while self.errors.is_some() {
+        let status = self.leave().await;
+        // What it wrote last may still be in the pipe; whoever fills that meanwhile is not waited for.
+        for _ in 0..PIPE / LAST_WORDS {
             let more = timeout(Duration::ZERO, keep_last_words(&mut self.errors, &mut self.last_words)).await;
             if !matches!(more, Ok(true)) {
                 break;
@@ -374,54 +382,25 @@ async fn keep_last_words(errors: &mut Option<pipe::Receiver>, words: &mut Vec<u8
     }
 }
 
-/// The supervisor's end of the socket, shared by the worker's task and its feed.
-struct Line {
-    stream: UnixStream,
-    unsent: RefCell<Vec<u8>>,
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{io::Write, path::Path, pin::pin, task::Poll};
 
-impl Line {
-    fn say(&self, message: &ToWorker) {
-        message.encode(&mut self.unsent.borrow_mut());
-        self.send();
-    }
+    use super::*;
 
-    fn wake(&self) {
-        // Where something is unsent, the worker does not sleep: it has not read what came before.
-        if self.unsent.borrow().is_empty() {
-            self.say(&ToWorker::Wake);
-        }
-    }
-
-    fn send(&self) {
-        let mut unsent = self.unsent.borrow_mut();
-        while !unsent.is_empty() {
-            match self.stream.try_write(&unsent) {
-                Ok(count) => {
-                    unsent.drain(..count);
-                }
-                // A worker that is gone is noticed where its socket is read.
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-struct RingFeed {
-    ring: FrameRing,
-    line: Rc<Line>,
-}
-
-impl Feed for RingFeed {
-    fn push(&mut self, header: &[u8; HEADER], content: &[u8]) -> Result<bool, RingError> {
-        self.ring.push(&[header, content])
-    }
-
-    fn wake(&mut self) {
-        self.line.wake();
-    }
-
-    fn interrupt(&mut self) {
-        self.ring.request_stop();
+    #[tokio::test]
+    async fn one_that_has_more_to_say_lets_the_others_have_their_turn_first() {
+        let (ours, mut theirs) = StdStream::pair().unwrap();
+        let (ring, _memory) = FrameRing::create(64 * 1024).unwrap();
+        let (process, errors) = spawn::spawn(Path::new("/bin/sleep"), &["1000"], &[]).unwrap();
+        let mut worker = Worker::new(process, Line::new(ours).unwrap(), ring, None, errors);
+        // More than one read takes.
+        theirs.write_all(&[0; 100_000]).unwrap();
+        assert_eq!(worker.receive().await, Received::Bytes);
+        let mut more = pin!(worker.receive());
+        let waits = std::future::poll_fn(|context| Poll::Ready(more.as_mut().poll(context).is_pending())).await;
+        assert!(waits, "it was heard at once, though it had just been");
+        assert_eq!(more.await, Received::Bytes);
     }
 }

@@ -9,14 +9,13 @@ use sanderling_protocol::topics::Topics;
 
 use crate::{
     cli::{Arguments, Command, DeviceArguments, Provision},
-    connection, demo,
+    demo,
     home::Home,
-    local, logs,
+    local,
     new::{self, NewOptions},
     provision::{self, Authority},
     replay,
     say::Say,
-    watch,
 };
 
 /// How a command ended that did not fail.
@@ -55,17 +54,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
         Command::Repo(command) => return repository::run(command, &scene).await,
         Command::Provision(command) => provision(command, &scene)?,
         Command::Demo(options) => return demo::demo(&options, arguments.json).await.map(Ended::from),
-        Command::Watch { broker, options } => {
-            let connection =
-                connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-watch").await?;
-            watch::watch(connection, &scene.topics, &options, arguments.json).await?;
-        }
+        Command::Watch { broker, options } => online::watch(&scene, &broker, &options).await?,
         Command::Restart { device, module, broker } => online::restart(&scene, &broker, &device, module).await?,
-        Command::Logs { device, options, broker } => {
-            let connection =
-                connection::connect(&broker, &provision::operator_files(&scene.home), "sanderling-logs").await?;
-            logs::logs(connection, &scene.topics, &device, options, arguments.json).await?;
-        }
+        Command::Logs { device, options, broker } => online::logs(&scene, &broker, &device, options).await?,
         Command::Capsule(command) => online::capsule(&scene, command).await?,
         Command::Capture { device, sensor, module, output, broker } => match (sensor, module) {
             (_, Some(module)) => online::capture_module(&scene, &broker, &device, module, output).await?,

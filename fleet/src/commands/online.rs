@@ -11,15 +11,18 @@ use sanderling_protocol::{
 
 use super::{Ended, Scene, keys::signed_words};
 use crate::{
-    ask, capsule,
+    capsule,
     cli::CapsuleCommand,
     clock,
     connection::{self, Connection},
     gc::{self, Collected, GcOptions},
     line::Line,
+    logs::{self, LogsOptions},
     provision::{self, BrokerAddress},
     publish::{self, Published},
     repo::{self, RefreshOptions},
+    say::plain,
+    watch::{self, WatchOptions},
 };
 
 async fn connect(scene: &Scene, broker: &BrokerAddress, id: &str) -> Result<Connection> {
@@ -69,20 +72,30 @@ pub(super) async fn refresh(scene: &Scene, options: RefreshOptions, broker: Opti
     Ok(if expiring.is_empty() { Ended::Well } else { Ended::WantsAttention })
 }
 
+/// Shows what devices report and emit.
+pub(super) async fn watch(scene: &Scene, broker: &BrokerAddress, options: &WatchOptions) -> Result<()> {
+    let connection = connect(scene, broker, "sanderling-watch").await?;
+    watch::watch(connection, &scene.topics, options, scene.say.json).await
+}
+
 /// Has a device start a module anew.
 pub(super) async fn restart(scene: &Scene, broker: &BrokerAddress, device: &DeviceId, module: String) -> Result<()> {
-    let mut connection = connect(scene, broker, "sanderling-restart").await?;
-    let request = serde_json::to_vec(&ModuleRequest { module })?;
-    let body = ask::ask(&mut connection, &scene.topics, device, "restart", request, |_| {}).await?;
-    connection.client.disconnect().await.ok();
-    let body = body.context("the answer is empty")?;
-    let Restarted { module, was, restarts } =
-        serde_json::from_value(body).context("the answer is of another version")?;
+    let mut line = line(scene, broker, device).await?;
+    let Restarted { module, was, restarts } = line.ask("restart", &ModuleRequest { module }).await?;
+    line.close().await;
     let was = serde_json::to_value(was)?;
     scene.say.line(
-        format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default()),
+        plain(&format!("{module} of {device} is started anew; it was {}", was.as_str().unwrap_or_default())),
         || serde_json::json!({ "device": device, "module": module, "was": was, "restarts": restarts }),
     );
+    Ok(())
+}
+
+/// Shows what the modules of a device log.
+pub(super) async fn logs(scene: &Scene, broker: &BrokerAddress, device: &DeviceId, options: LogsOptions) -> Result<()> {
+    let mut line = line(scene, broker, device).await?;
+    logs::logs(&mut line, scene.topics.device(device, "log"), options, scene.say.json).await?;
+    line.close().await;
     Ok(())
 }
 
@@ -155,7 +168,7 @@ pub(super) async fn capture(
             "wrote {}: frame {}, {} {}x{}",
             file.display(),
             captured.seq,
-            captured.format,
+            plain(&captured.format),
             captured.width,
             captured.height
         ),

@@ -14,10 +14,9 @@ use std::{
     str::FromStr,
 };
 
+use sanderling_protocol::series::{self, SeriesError};
 use sanderling_runtime::{Format, FrameHeader, Kind};
 use thiserror::Error;
-
-use super::series::{self, SeriesError};
 
 /// The longest file that is read, as on a device.
 const LARGEST: usize = 1 << 26;
@@ -42,12 +41,17 @@ pub(crate) enum FrameError {
         /// Bytes of one image.
         frame: usize,
     },
-    /// Not text.
-    #[error("it is not UTF-8, so it is no CSV file")]
-    Text,
     /// Not a series.
     #[error("{0}")]
     Series(#[from] SeriesError),
+    /// A series that is too short for one frame.
+    #[error("its {rows} rows do not fill one window of {window}; lower --csv-window")]
+    Short {
+        /// Rows of the file.
+        rows: usize,
+        /// Those of a frame.
+        window: u32,
+    },
 }
 
 /// The layout of raw images: `640x480:gray8`.
@@ -172,20 +176,23 @@ pub(crate) fn read(path: &Path, sensor: &str, reading: &Reading) -> Result<Conte
         ("png", _) => Content { header: header(Kind::Image, Format::Png), bytes },
         ("jpg" | "jpeg", _) => Content { header: header(Kind::Image, Format::Jpeg), bytes },
         ("json", _) => Content { header: header(Kind::Json, Format::None), bytes },
-        ("csv", _) => series(header(Kind::Series, Format::F32), bytes, reading)?,
+        ("csv", _) => series(header(Kind::Series, Format::F32), &bytes, reading)?,
         (_, Some(raw)) => images(header(Kind::Image, raw.format), bytes, raw)?,
         (_, None) => Content { header: header(Kind::Bytes, Format::None), bytes },
     };
     if content.bytes.is_empty() { Err(FrameError::Empty) } else { Ok(content) }
 }
 
-fn series(header: FrameHeader, bytes: Vec<u8>, reading: &Reading) -> Result<Content, FrameError> {
-    let text = String::from_utf8(bytes).map_err(|_| FrameError::Text)?;
-    let series = series::parse(&text, reading.window as usize)?;
+fn series(header: FrameHeader, file: &[u8], reading: &Reading) -> Result<Content, FrameError> {
+    let series = series::parse(file)?;
+    let (rows, window) = (series.rows(), reading.window);
+    if rows < window as usize {
+        return Err(FrameError::Short { rows, window });
+    }
     let channels = u32::try_from(series.channels).map_err(|_| FrameError::Long)?;
-    let len = channels.checked_mul(4).and_then(|row| row.checked_mul(reading.window)).ok_or(FrameError::Long)?;
-    let (width, rate_mhz) = (reading.window, reading.rate_mhz);
-    let header = FrameHeader { len, width, height: 1, stride: len, channels, rate_mhz, ..header };
+    let len = channels.checked_mul(4).and_then(|row| row.checked_mul(window)).ok_or(FrameError::Long)?;
+    let rate_mhz = reading.rate_mhz;
+    let header = FrameHeader { len, width: window, height: 1, stride: len, channels, rate_mhz, ..header };
     Ok(Content { header, bytes: series.bytes })
 }
 
@@ -247,10 +254,12 @@ mod tests {
 
     #[test]
     fn says_why_a_file_is_no_frame() {
-        let folder = filled(&[("a.csv", b"\xff"), ("b.bin", &[7; 7]), ("c.png", b"")]);
+        let files: [(&str, &[u8]); 4] = [("a.csv", b"\xff"), ("b.bin", &[7; 7]), ("c.png", b""), ("d.csv", b"1\n")];
+        let folder = filled(&files);
         let error = |name: &str, raw| read(&folder.path().join(name), "cam", &Reading { raw, ..READING }).unwrap_err();
         let raw: RawImage = "2x3:gray8".parse().unwrap();
-        assert!(matches!(error("a.csv", None), FrameError::Text));
+        assert!(matches!(error("a.csv", None), FrameError::Series(SeriesError::Text { line: 1 })));
+        assert!(matches!(error("d.csv", None), FrameError::Short { rows: 1, window: 2 }));
         assert!(matches!(error("b.bin", Some(raw)), FrameError::Raw { length: 7, frame: 6 }));
         assert!(matches!(error("c.png", None), FrameError::Empty));
         assert!(matches!(error("absent.png", None), FrameError::Read(_)));

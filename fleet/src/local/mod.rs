@@ -20,7 +20,6 @@ mod kept;
 mod options;
 mod print;
 mod record;
-mod series;
 mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

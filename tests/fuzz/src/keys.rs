@@ -15,6 +15,18 @@ pub(crate) mod holder {
     pub(crate) const DEPLOYMENTS: [usize; 1] = [10];
     /// No role trusts these.
     pub(crate) const NOBODY: [usize; 2] = [11, 12];
+
+    /// The keys of a role.
+    pub(crate) fn of(role: &str) -> &'static [usize] {
+        match role {
+            "root" => &ROOT,
+            "timestamp" => &TIMESTAMP,
+            "snapshot" => &SNAPSHOT,
+            "targets" => &TARGETS,
+            "releases" => &RELEASES,
+            _ => &DEPLOYMENTS,
+        }
+    }
 }
 
 static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| (1..=13).map(ed25519).collect());

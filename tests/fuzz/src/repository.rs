@@ -69,14 +69,7 @@ pub(crate) enum Listing {
 
 /// Every key but so many of the role's own that they do not meet its threshold.
 fn stolen(role: &str) -> Vec<usize> {
-    let own: &[usize] = match role {
-        "root" => &holder::ROOT,
-        "timestamp" => &holder::TIMESTAMP,
-        "snapshot" => &holder::SNAPSHOT,
-        "targets" => &holder::TARGETS,
-        "releases" => &holder::RELEASES,
-        _ => &holder::DEPLOYMENTS,
-    };
+    let own = holder::of(role);
     // Those of several keys have a threshold of two.
     let kept = if own.len() > 1 { &own[1..] } else { own };
     (0..=*holder::NOBODY.last().unwrap()).filter(|number| !kept.contains(number)).collect()

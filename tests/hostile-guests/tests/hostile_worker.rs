@@ -18,7 +18,7 @@ const CRASH: FaultCode = FaultCode::Crash;
 const CONTRACT: &str = "broke the contract";
 
 /// What the worker does, the fault, and a word of its message.
-const CASES: [(&str, FaultCode, &str); 28] = [
+const CASES: [(&str, FaultCode, &str); 32] = [
     ("silence", FaultCode::Init, "not loaded within"),
     ("garbage", CRASH, CONTRACT),
     ("huge length", CRASH, CONTRACT),
@@ -41,6 +41,10 @@ const CASES: [(&str, FaultCode, &str); 28] = [
     ("record flood", FaultCode::Deadline, "no progress"),
     ("line flood", FaultCode::Deadline, "no progress"),
     ("denied flood", FaultCode::Deadline, "no progress"),
+    ("lines for ever, before it is ready", FaultCode::Init, "not loaded within"),
+    ("lines for ever, while it starts", FaultCode::Deadline, "start function"),
+    ("lines for ever", FaultCode::Deadline, "no progress"),
+    ("last words for ever", FaultCode::Deadline, "no progress"),
     ("ring of lies", CRASH, "ring"),
     ("ring that is never read", FaultCode::Deadline, "no progress"),
     ("sleeps always", FaultCode::Deadline, "no progress"),

@@ -124,9 +124,9 @@ fn hold_table(rows: &[String]) {
     let mut table = format!(
         "# Hostile guests\n\n\
          {} guests and models that try to break out, to take too much or never to end. Each is run twice by the tests of `tests/hostile-guests`: in \
-         the runtime as a\nlibrary, and in a confined worker under the agent's supervision, beside a neighbour that gets a frame every two \
-         milliseconds and must handle each. This table is\nwritten by that test (`SANDERLING_BLESS=1`), which fails where it is not true any \
-         more.\n\n\
+         the runtime as a\nlibrary, but for two that only a process of its own holds, and in a confined worker under the agent's \
+         supervision, beside a neighbour that gets a frame every two\nmilliseconds and must handle each. This table is written by that test \
+         (`SANDERLING_BLESS=1`), which fails where it is not true any more.\n\n\
          *Must end*: `survives` where the guest does no harm: it is refused, limited or merely strange, and goes on. *Ended by*: the worker itself, \
          between two slices of\nfuel, or the agent, which kills a worker that makes no progress for 100 ms beyond the deadline.\n\n\
          | guest | what it tries | must end | outcome | where | ended by |\n|---|---|---|---|---|---|\n",

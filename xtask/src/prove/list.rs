@@ -12,7 +12,7 @@ pub(super) struct Proof {
     pub(super) cases: u64,
 }
 
-/// In the order of the README's section on reliability.
+/// In the order in which they run. The README's section on reliability has figures of most of them.
 pub(super) const PROOFS: &[Proof] = &[
     Proof {
         name: "sync-model",
@@ -168,7 +168,7 @@ pub(super) const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "decoders",
-        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read; the frame ring under a hostile consumer; guests made by wasm-smith that call every host function (cases: for each of twelve)",
+        what: "mutated messages to every decoder of what crosses a network or a process boundary: no panic, bounds kept, written as read; the frame ring under a hostile consumer; guests made by wasm-smith that call every host function (cases: for each of fourteen)",
         package: "sanderling-fuzz",
         program: &["--test", "smoke"],
         test: "the_targets_hold_for_seeds_and_mutations",

@@ -8,41 +8,23 @@ use sanderling_protocol::{
 use serde_json::json;
 
 use super::{
-    repository::{Repository, content, document},
-    world::{Behaviour, Device},
+    repository::{A, B, Repository, content, document, of_two},
+    world::{Behaviour, Device, committed_of_two},
 };
 use crate::sync::Event;
 
-const A: &str = "modules/a/1.wasm";
-const B: &str = "modules/b/1.wasm";
+const LENGTH: usize = 300_000;
 
 fn repository() -> Repository {
-    let mut repository = Repository::new();
-    repository.module(A, &content(1, 300_000));
-    repository.module(B, &content(2, 300_000));
-    repository.deploy("a", A);
-    repository.publish();
-    repository
+    of_two(LENGTH)
 }
 
-fn state(device: &Device) -> Option<DeploymentState> {
-    device.report().deployment.map(|deployment| deployment.state)
-}
-
-/// A device on which `a` is committed, and a repository whose `b` is published but not seen.
 fn committed() -> (Device, Repository) {
-    let mut repository = repository();
-    let mut device = Device::new(&repository);
-    device.up();
-    device.pass(11_000);
-    assert_eq!(device.committed(), Some("a"));
-    repository.deploy("b", B);
-    repository.publish();
-    (device, repository)
+    committed_of_two(LENGTH)
 }
 
 fn behave(device: &mut Device, behaviour: Behaviour) {
-    device.behaviours.insert(Digest::of(&content(2, 300_000)), behaviour);
+    device.behaviours.insert(Digest::of(&content(2, LENGTH)), behaviour);
 }
 
 #[test]
@@ -50,13 +32,13 @@ fn is_committed_after_its_seconds_and_frames() {
     let mut device = Device::new(&repository());
     device.frames_come = false;
     device.up();
-    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    assert_eq!(device.state(), Some(DeploymentState::Probation));
     assert_eq!(device.disk.slots.trial.as_ref().map(|trial| trial.starts), Some(1));
     device.pass(60_000);
-    assert_eq!(state(&device), Some(DeploymentState::Probation), "no frames came");
+    assert_eq!(device.state(), Some(DeploymentState::Probation), "no frames came");
     device.frames_come = true;
     device.pass(1_000);
-    assert_eq!(state(&device), Some(DeploymentState::Active));
+    assert_eq!(device.state(), Some(DeploymentState::Active));
     assert!(matches!(device.told.as_slice(), [EventKind::Committed { .. }]));
     assert_eq!(device.sync.wake_at(), None, "nothing ticks while nothing happens");
 }
@@ -131,7 +113,7 @@ fn without_room_for_both_the_old_one_is_stopped_before_the_new_one_runs() {
         (Some("a"), Some("a")),
         "and it fails, so the old one is taken back"
     );
-    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!(device.state(), Some(DeploymentState::RolledBack));
     assert_eq!((device.disk.slots.trial.as_ref(), device.generations.len()), (None, 1));
 }
 
@@ -140,11 +122,11 @@ fn going_back_to_what_is_committed_needs_no_room_for_both() {
     let (mut device, mut repository) = committed();
     device.handover = no_room();
     device.publish(&repository);
-    assert_eq!((device.runs(), state(&device)), (Some("b"), Some(DeploymentState::Probation)));
+    assert_eq!((device.runs(), device.state()), (Some("b"), Some(DeploymentState::Probation)));
     repository.deploy("a", A);
     repository.publish();
     device.publish(&repository);
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.runs(), device.state()), (Some("a"), Some(DeploymentState::Active)));
     assert_eq!((device.disk.slots.trial.as_ref(), device.disk.slots.rejected.len()), (None, 0));
 }
 
@@ -152,12 +134,12 @@ fn going_back_to_what_is_committed_needs_no_room_for_both() {
 fn what_is_committed_is_not_rejected_where_it_does_not_load_again() {
     let (mut device, mut repository) = committed();
     device.publish(&repository);
-    device.behaviours.insert(Digest::of(&content(1, 300_000)), Behaviour::FailsDryStart);
+    device.behaviours.insert(Digest::of(&content(1, LENGTH)), Behaviour::FailsDryStart);
     repository.deploy("a", A);
     repository.publish();
     device.publish(&repository);
     assert_eq!(
-        (device.runs(), state(&device)),
+        (device.runs(), device.state()),
         (Some("b"), Some(DeploymentState::Refused)),
         "b, on probation, runs on"
     );
@@ -179,11 +161,11 @@ fn a_fault_in_probation_takes_the_old_one_back_and_is_remembered() {
     device.publish(&repository);
     device.pass(3_600_000);
     assert_eq!(device.generations.len(), generations.len());
-    assert_eq!(state(&device), Some(DeploymentState::RolledBack), "the same is not tried again");
+    assert_eq!(device.state(), Some(DeploymentState::RolledBack), "the same is not tried again");
     let mut device = device.reboot(&repository);
     assert_eq!((device.runs(), device.committed()), (Some("a"), Some("a")));
     device.up();
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::RolledBack)));
+    assert_eq!((device.runs(), device.state()), (Some("a"), Some(DeploymentState::RolledBack)));
     device.behaviours.clear();
     repository.deploy_document("b", &document("b", B, json!({ "changed": true })));
     repository.publish();
@@ -198,7 +180,7 @@ fn a_candidate_that_does_not_start_is_rolled_back_and_the_old_one_never_stopped(
     let before = device.routed;
     device.publish(&repository);
     assert_eq!(device.routed, before, "the very same generation runs");
-    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!(device.state(), Some(DeploymentState::RolledBack));
     assert_eq!(device.disk.slots.trial, None);
 }
 
@@ -208,7 +190,7 @@ fn a_candidate_that_does_not_load_is_refused() {
     behave(&mut device, Behaviour::FailsDryStart);
     let before = device.routed;
     device.publish(&repository);
-    assert_eq!((device.routed, state(&device)), (before, Some(DeploymentState::Refused)));
+    assert_eq!((device.routed, device.state()), (before, Some(DeploymentState::Refused)));
     assert!(device.refusals()[0].1.contains("module m: trap"));
     assert!(!device.told.iter().any(|told| matches!(told, EventKind::RolledBack { .. })));
 }
@@ -217,17 +199,17 @@ fn a_candidate_that_does_not_load_is_refused() {
 fn the_first_deployment_of_all_may_fail_too() {
     let repository = repository();
     let mut device = Device::new(&repository);
-    device.behaviours.insert(Digest::of(&content(1, 300_000)), Behaviour::FaultsOnFrames);
+    device.behaviours.insert(Digest::of(&content(1, LENGTH)), Behaviour::FaultsOnFrames);
     device.up();
     assert_eq!((device.runs(), device.generations.len()), (None, 0));
-    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!(device.state(), Some(DeploymentState::RolledBack));
 }
 
 #[test]
 fn what_is_committed_starts_without_a_network() {
     let (device, repository) = committed();
     let device = device.reboot(&repository);
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.runs(), device.state()), (Some("a"), Some(DeploymentState::Active)));
     assert!(device.disk.slots.trial.is_none());
 }
 
@@ -239,7 +221,7 @@ fn nothing_is_pulled_again_after_a_restart() {
     device.up();
     device.pass(60_000);
     assert_eq!(device.pulled, []);
-    assert_eq!(state(&device), Some(DeploymentState::Active));
+    assert_eq!(device.state(), Some(DeploymentState::Active));
 }
 
 #[test]
@@ -249,11 +231,11 @@ fn the_third_start_without_a_commit_falls_back() {
     assert_eq!(device.runs(), Some("b"));
     let device = device.reboot(&repository);
     assert_eq!(device.runs(), Some("b"), "probation starts again");
-    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    assert_eq!(device.state(), Some(DeploymentState::Probation));
     let mut device = device.reboot(&repository);
     assert_eq!(device.runs(), Some("a"));
     device.up();
-    assert_eq!(state(&device), Some(DeploymentState::RolledBack));
+    assert_eq!(device.state(), Some(DeploymentState::RolledBack));
     let device = device.reboot(&repository);
     assert_eq!(device.runs(), Some("a"));
 }
@@ -298,11 +280,11 @@ fn a_deployment_that_wins_no_longer_is_stopped() {
 fn going_back_to_what_is_committed_needs_no_probation() {
     let (mut device, mut repository) = committed();
     device.publish(&repository);
-    assert_eq!(state(&device), Some(DeploymentState::Probation));
+    assert_eq!(device.state(), Some(DeploymentState::Probation));
     repository.deploy("a", A);
     repository.publish();
     device.publish(&repository);
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.runs(), device.state()), (Some("a"), Some(DeploymentState::Active)));
     assert_eq!(device.disk.slots.trial, None);
     assert_eq!(device.disk.slots.rejected, []);
 }
@@ -376,8 +358,8 @@ fn what_was_refused_for_a_missing_module_runs_once_it_is_released() {
     repository.withdraw_module(B);
     repository.publish();
     device.publish(&repository);
-    assert_eq!(state(&device), Some(DeploymentState::Refused));
-    repository.module(B, &content(2, 300_000));
+    assert_eq!(device.state(), Some(DeploymentState::Refused));
+    repository.module(B, &content(2, LENGTH));
     repository.publish();
     device.publish(&repository);
     assert_eq!(device.runs(), Some("b"));
@@ -407,7 +389,7 @@ fn damaged_blobs_are_pulled_again_and_the_deployment_started() {
     let mut device = device.reboot(&repository);
     assert_eq!(device.runs(), None);
     device.up();
-    assert_eq!((device.runs(), state(&device)), (Some("a"), Some(DeploymentState::Active)));
+    assert_eq!((device.runs(), device.state()), (Some("a"), Some(DeploymentState::Active)));
 }
 
 #[test]
@@ -415,7 +397,7 @@ fn a_commit_does_not_forget_that_another_one_is_to_be_tried_again() {
     let (mut device, mut repository) = committed();
     device.publish(&repository);
     assert_eq!((device.runs(), device.committed()), (Some("b"), Some("a")), "it is on probation");
-    repository.module("modules/c/1.wasm", &content(3, 300_000));
+    repository.module("modules/c/1.wasm", &content(3, LENGTH));
     repository.deploy("c", "modules/c/1.wasm");
     repository.publish();
     device.disk.rots = true;
@@ -454,6 +436,6 @@ fn a_fault_of_what_is_committed_is_the_supervisors_to_mend() {
     let generation = device.routed.unwrap();
     let fault = sanderling_protocol::worker::Fault::new(sanderling_protocol::worker::FaultCode::Crash, "killed");
     device.handle(Event::Faulted { generation, module: "m".into(), fault });
-    assert_eq!((device.routed, state(&device)), (Some(generation), Some(DeploymentState::Active)));
+    assert_eq!((device.routed, device.state()), (Some(generation), Some(DeploymentState::Active)));
     assert_eq!(device.errors, []);
 }

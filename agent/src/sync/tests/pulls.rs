@@ -5,45 +5,25 @@ use std::collections::BTreeSet;
 use sanderling_protocol::{
     blob,
     digest::Digest,
-    reported::DeploymentState::{self, Active, Refused},
+    reported::DeploymentState::{Active, Refused},
     topics::Published,
 };
 use serde_json::json;
 
 use super::{
-    repository::{Repository, content, document},
-    world::Device,
+    repository::{A, B, Repository, content, document, of_two},
+    world::{Device, committed_of_two},
 };
 use crate::sync::{Capacity, Effect, Event};
 
-const A: &str = "modules/a/1.wasm";
-const B: &str = "modules/b/1.wasm";
 const LENGTH: usize = 400_000;
 
 fn published() -> Repository {
-    let mut repository = Repository::new();
-    repository.module(A, &content(1, LENGTH));
-    repository.module(B, &content(2, LENGTH));
-    repository.deploy("a", A);
-    repository.publish();
-    repository
+    of_two(LENGTH)
 }
 
-/// A device on which `a` is committed, and a repository whose `b` is published but not seen.
 fn committed() -> (Device, Repository) {
-    let mut repository = published();
-    let mut device = Device::new(&repository);
-    device.up();
-    device.pass(11_000);
-    assert_eq!(device.committed(), Some("a"));
-    repository.deploy("b", B);
-    repository.publish();
-    device.pulled.clear();
-    (device, repository)
-}
-
-fn state(device: &Device) -> Option<DeploymentState> {
-    device.report().deployment.map(|deployment| deployment.state)
+    committed_of_two(LENGTH)
 }
 
 fn once(pulled: &[Digest]) -> bool {
@@ -99,10 +79,10 @@ fn space_that_returns_is_noticed_without_being_told() {
     let (mut device, repository) = committed();
     device.free = 300_500;
     device.publish(&repository);
-    assert_eq!(state(&device), Some(Refused));
+    assert_eq!(device.state(), Some(Refused));
     let told = device.told.len();
     device.pass(3_600_000);
-    assert_eq!((state(&device), device.told.len()), (Some(Refused), told), "it is told once");
+    assert_eq!((device.state(), device.told.len()), (Some(Refused), told), "it is told once");
     assert!(device.refusals().iter().any(|(what, why)| what == "deployments/b" && why.contains("free space")));
     assert_eq!(device.pulled.len(), 1, "the document alone was pulled");
     device.free = 1 << 30;
@@ -192,7 +172,7 @@ fn damage_on_trial_takes_the_committed_one_back_without_a_network() {
     device.up();
     device.pass(11_000);
     assert_eq!(
-        (device.committed(), state(&device)),
+        (device.committed(), device.state()),
         (Some("b"), Some(Active)),
         "pulled again, it is no worse than before"
     );

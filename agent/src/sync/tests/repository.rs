@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 
 use super::world::EXPIRES;
 
+pub(super) const A: &str = "modules/a/1.wasm";
+pub(super) const B: &str = "modules/b/1.wasm";
+
 static KEYS: LazyLock<[KeyPair; 4]> = LazyLock::new(|| {
     let random = SystemRandom::new();
     std::array::from_fn(|_| KeyPair::generate(KeyKind::Ed25519, &random).unwrap())
@@ -54,6 +57,16 @@ pub(super) struct Repository {
     /// The key to which releases are delegated, and the one that signs them.
     releases_keys: (usize, usize),
     pub(super) retained: BTreeMap<Published, Vec<u8>>,
+}
+
+/// Two modules of this length, and the deployment `a` of the first, published.
+pub(super) fn of_two(length: usize) -> Repository {
+    let mut repository = Repository::new();
+    repository.module(A, &content(1, length));
+    repository.module(B, &content(2, length));
+    repository.deploy("a", A);
+    repository.publish();
+    repository
 }
 
 impl Repository {

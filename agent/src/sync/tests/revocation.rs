@@ -9,13 +9,11 @@ use sanderling_protocol::{
 use serde_json::json;
 
 use super::{
-    repository::{Repository, content, modules},
+    repository::{A, B, Repository, content, modules},
     world::{Device, EXPIRES, START},
 };
 use crate::sync::Event;
 
-const A: &str = "modules/a/1.wasm";
-const B: &str = "modules/b/1.wasm";
 const C: &str = "modules/c/1.wasm";
 
 fn line(named: &[(&str, &str)], config: u8) -> serde_json::Value {
@@ -43,10 +41,6 @@ fn committed() -> (Device, Repository) {
     (device, repository)
 }
 
-fn state(device: &Device) -> Option<sanderling_protocol::reported::DeploymentState> {
-    device.report().deployment.map(|deployment| deployment.state)
-}
-
 #[test]
 fn a_module_that_is_no_longer_released_stops_and_the_others_run_on() {
     let (mut device, mut repository) = committed();
@@ -59,7 +53,7 @@ fn a_module_that_is_no_longer_released_stops_and_the_others_run_on() {
         (before, vec!["a".to_owned()]),
         "the same generation, less one module"
     );
-    assert_eq!(state(&device), Some(Refused));
+    assert_eq!(device.state(), Some(Refused));
     assert!(device.refusals().iter().any(|(what, why)| what == B && why.contains("module b is stopped")));
     let mut device = device.reboot(&repository);
     assert_eq!(device.modules(), ["a"], "not after a restart without a network either");
@@ -70,7 +64,7 @@ fn a_module_that_is_no_longer_released_stops_and_the_others_run_on() {
     repository.publish();
     device.publish(&repository);
     device.up();
-    assert_eq!((device.modules().len(), state(&device)), (2, Some(Active)), "released again, it runs again");
+    assert_eq!((device.modules().len(), device.state()), (2, Some(Active)), "released again, it runs again");
     assert_eq!(device.pulled, [], "its blob was kept");
     assert_eq!(device.reboot(&repository).modules().len(), 2);
 }
@@ -82,7 +76,7 @@ fn a_module_of_which_all_are_revoked_leaves_nothing_running() {
     repository.withdraw_module(B);
     repository.publish();
     device.publish(&repository);
-    assert_eq!((device.modules(), state(&device)), (vec![], Some(Refused)));
+    assert_eq!((device.modules(), device.state()), (vec![], Some(Refused)));
     assert_eq!(device.reboot(&repository).modules(), Vec::<String>::new());
 }
 
@@ -115,14 +109,14 @@ fn what_is_on_probation_gives_way_when_a_module_of_it_is_revoked() {
     repository.withdraw_module(C);
     repository.publish();
     device.publish(&repository);
-    assert_eq!((device.modules(), state(&device)), (vec!["a".to_owned(), "b".to_owned()], Some(Refused)));
+    assert_eq!((device.modules(), device.state()), (vec!["a".to_owned(), "b".to_owned()], Some(Refused)));
     assert_eq!((device.disk.slots.trial.as_ref(), device.disk.slots.rejected.len()), (None, 0));
     repository.module(C, &content(3, 40_000));
     repository.publish();
     device.publish(&repository);
     device.pass(11_000);
     assert_eq!(
-        (device.modules(), state(&device)),
+        (device.modules(), device.state()),
         (vec!["a".to_owned(), "c".to_owned()], Some(Active)),
         "it was not rejected"
     );
@@ -152,7 +146,7 @@ fn other_content_under_the_same_path_is_an_update_and_stops_nothing_before_it_ru
         assert_eq!(device.modules().len(), 2);
     }
     device.pass(11_000);
-    assert_eq!((device.modules().len(), state(&device)), (2, Some(Active)));
+    assert_eq!((device.modules().len(), device.state()), (2, Some(Active)));
 }
 
 #[test]
@@ -161,7 +155,7 @@ fn a_deployment_that_is_taken_back_stops_its_modules_and_stays_stopped() {
     repository.withdraw_deployments();
     repository.publish();
     device.publish(&repository);
-    assert_eq!((device.modules(), device.generations.len(), state(&device)), (vec![], 0, None));
+    assert_eq!((device.modules(), device.generations.len(), device.state()), (vec![], 0, None));
     assert_eq!(device.reboot(&repository).modules(), Vec::<String>::new());
 }
 

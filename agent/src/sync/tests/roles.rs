@@ -4,12 +4,9 @@ use sanderling_protocol::reported::DeploymentState;
 use serde_json::{Value, json};
 
 use super::{
-    repository::{Repository, content, document},
+    repository::{A, B, Repository, content, document},
     world::Device,
 };
-
-const A: &str = "modules/a/1.wasm";
-const B: &str = "modules/b/1.wasm";
 
 fn release(kind: &str) -> Value {
     match kind {

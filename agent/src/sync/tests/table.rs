@@ -8,13 +8,10 @@ use sanderling_protocol::{digest::Digest, reported::Handover, topics::Published}
 use serde_json::json;
 
 use super::{
-    repository::{Repository, content, document},
+    repository::{A, B, Repository, content, document},
     world::{Behaviour, Device, fault},
 };
 use crate::sync::{BlobFault, Capacity, Event, Message};
-
-const A: &str = "modules/a/1.wasm";
-const B: &str = "modules/b/1.wasm";
 
 /// The events of the columns.
 const EVENTS: [&str; 22] = [

@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sanderling_protocol::{
     digest::Digest,
-    reported::{EventKind, Handover},
+    reported::{DeploymentState, EventKind, Handover},
     topics::Published,
     tuf::Trusted,
 };
 
-use super::repository::Repository;
+use super::repository::{B, Repository, of_two};
 use crate::sync::{Backoff, Capacity, Config, Effect, Event, Limits, Now, Report, Sync, SyncError};
 
 use check::Watch;
@@ -60,6 +60,19 @@ pub(super) struct Device {
     /// Ticks since the device was started.
     pub(super) ticks: u32,
     watch: Watch,
+}
+
+/// A device on which `a` of [`of_two`] is committed, and a repository whose `b` is published but not seen.
+pub(super) fn committed_of_two(length: usize) -> (Device, Repository) {
+    let mut repository = of_two(length);
+    let mut device = Device::new(&repository);
+    device.up();
+    device.pass(11_000);
+    assert_eq!(device.committed(), Some("a"));
+    repository.deploy("b", B);
+    repository.publish();
+    device.pulled.clear();
+    (device, repository)
 }
 
 pub(super) fn config() -> Config {
@@ -245,6 +258,11 @@ impl Device {
         let routed = self.routed.and_then(|generation| self.generations.get(&generation));
         let modules = routed.into_iter().flat_map(|one| one.plan.deployment.modules.iter());
         modules.map(|module| module.name.clone()).collect()
+    }
+
+    /// The state of the deployment that is reported.
+    pub(super) fn state(&self) -> Option<DeploymentState> {
+        self.report().deployment.map(|deployment| deployment.state)
     }
 
     pub(super) fn committed(&self) -> Option<&str> {

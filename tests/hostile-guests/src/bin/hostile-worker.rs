@@ -60,6 +60,7 @@ impl Hostile {
                 let _ = self.socket.shutdown(std::net::Shutdown::Both);
             }
             "early running" => self.say(&FromWorker::Running),
+            "lines for ever, before it is ready" => self.lines_for_ever(),
             "ready for ever" => (0..FLOOD).for_each(|_| self.say(&FromWorker::Ready(Ready::default()))),
             _ => self.after_ready(word),
         }
@@ -70,8 +71,10 @@ impl Hostile {
     fn after_ready(&mut self, word: &str) {
         self.say(&FromWorker::Ready(Ready::default()));
         self.wait(&ToWorker::Begin);
-        if word == "ring of lies" {
-            self.spoil(64, &[0xff; 256]);
+        match word {
+            "ring of lies" => self.spoil(64, &[0xff; 256]),
+            "lines for ever, while it starts" => self.lines_for_ever(),
+            _ => {}
         }
         self.say(&FromWorker::Running);
         match word {
@@ -91,6 +94,11 @@ impl Hostile {
             "line flood" => {
                 let line = "\u{1b}line ".repeat(30_000);
                 (0..1000).for_each(|_| self.say(&FromWorker::Log { level: 255, text: &line }));
+            }
+            "lines for ever" => self.lines_for_ever(),
+            "last words for ever" => {
+                let words = [b'w'; 64 * 1024];
+                while std::io::stderr().write_all(&words).is_ok() {}
             }
             "denied flood" => (0..FLOOD).for_each(|n| self.say(&FromWorker::Denied { function: &format!("f{n}") })),
             "ring of lies" => {}
@@ -117,6 +125,17 @@ impl Hostile {
     fn message(&mut self, tag: u8, body: &[u8]) {
         let length = u32::try_from(body.len() + 1).unwrap();
         self.raw(&[&length.to_le_bytes()[..], &[tag], body].concat());
+    }
+
+    /// Says more than anybody could hear, until it is ended.
+    fn lines_for_ever(&mut self) {
+        let mut lines = Vec::new();
+        while lines.len() < 64 * 1024 {
+            FromWorker::Log { level: 4, text: "" }.encode(&mut lines);
+        }
+        loop {
+            self.raw(&lines);
+        }
     }
 
     /// Writes until the supervisor has had enough.

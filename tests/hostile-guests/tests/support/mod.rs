@@ -1,4 +1,4 @@
-//! A victim beside a neighbour: the agent's own router, rings and supervision around real worker processes, without sensors and network.
+//! A victim beside a neighbour.
 //!
 //! The neighbour gets a frame every few milliseconds all the time, and must handle each.
 
@@ -9,28 +9,21 @@ use std::{
     fs,
     path::PathBuf,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
 use sanderling_agent::{
-    clock::{Clock, SystemClock},
-    frames::{FrameSink, Pool, SensorId},
-    router::Router,
-    workload::{
-        Happened, ModuleSpec, NoCapsules, Options, Ports, Records, WorkloadEvent, Workloads,
-        fake::{FakeBlobs, FakeStates},
-        ring_bytes,
-    },
+    frames::{FrameSink, SensorId},
+    workload::{Happened, ModuleSpec, Options, Records, WorkloadEvent, Workloads},
 };
 use sanderling_guest::frame::FrameHeader;
 use sanderling_hostile_guests::{Guest, MODEL, Outcome, frame};
 use sanderling_protocol::{
-    deployment::{Deployment, SCHEMA},
-    digest::Digest,
     reported::ModuleReport,
-    worker::{Blob, Fault, FaultCode, Model},
+    worker::{Fault, FaultCode},
 };
+use sanderling_tests::workers::Stand;
+pub(crate) use sanderling_tests::workers::on_one_thread;
 use serde_json::json;
 use tokio::{sync::mpsc, time::interval};
 
@@ -88,12 +81,8 @@ impl Records for Heard {
 
 /// Supervision of a victim and of its neighbour.
 pub(crate) struct Bench {
-    folder: tempfile::TempDir,
-    blobs: Rc<FakeBlobs>,
+    stand: Stand,
     heard: Rc<RefCell<Heard>>,
-    clock: Arc<dyn Clock>,
-    router: Rc<Router>,
-    pool: Pool,
     neighbours: Workloads,
     victims: Workloads,
     events: mpsc::UnboundedReceiver<WorkloadEvent>,
@@ -105,50 +94,26 @@ pub(crate) struct Bench {
 impl Bench {
     /// Starts the neighbour. `program` is what runs the victims.
     pub(crate) async fn new(program: PathBuf, edit: impl FnOnce(&mut Options)) -> Self {
-        let (blobs, pool) = (Rc::new(FakeBlobs::default()), Pool::new(4 << 20));
         let heard = Rc::new(RefCell::new(Heard::default()));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let ports = Ports {
-            blobs: blobs.clone(),
-            records: heard.clone(),
-            states: Rc::new(RefCell::new(FakeStates::default())),
-            clock: clock.clone(),
-            pool: pool.clone(),
-            capsules: Rc::new(NoCapsules),
-        };
-        let (neighbours, mut settled) =
-            Workloads::new(Options::new(sanderling_tests::program("sanderling-worker")), ports.clone());
+        let stand = Stand::new(heard.clone());
+        let (neighbours, mut settled) = stand.workloads(Options::new(sanderling_tests::program("sanderling-worker")));
         let mut options = Options::new(program);
         edit(&mut options);
-        let (victims, events) = Workloads::new(options, ports);
-        let router = Router::new();
-        let (victim, beat) = (router.sensor("victim").unwrap(), router.sensor("beat").unwrap());
-        let bench = Self {
-            folder: tempfile::tempdir().unwrap(),
-            blobs,
-            heard,
-            clock,
-            router,
-            pool,
-            neighbours,
-            victims,
-            events,
-            victim,
-            offered: Rc::default(),
-            generation: 0,
-        };
+        let (victims, events) = stand.workloads(options);
+        let [victim, beat] = ["victim", "beat"].map(|name| stand.router.sensor(name).unwrap());
+        let bench = Self { stand, heard, neighbours, victims, events, victim, offered: Rc::default(), generation: 0 };
         let quiet = Guest::new("neighbour", "", sanderling_tests::guests::idles(), "survives");
         let mut spec = bench.spec(&quiet, "beat", &json!({ "queue": 4096 }));
         spec.module.limits.deadline_ms = 10_000;
         bench.neighbours.start(1, vec![spec]).unwrap();
         while !matches!(settled.recv().await.unwrap().what, Happened::Running) {}
-        bench.router.switch(bench.neighbours.inlets(1));
+        bench.stand.router.switch(bench.neighbours.inlets(1));
         bench.feed_neighbour(beat);
         bench
     }
 
     fn feed_neighbour(&self, beat: SensorId) {
-        let (router, pool, offered) = (self.router.clone(), self.pool.clone(), self.offered.clone());
+        let (router, pool, offered) = (self.stand.router.clone(), self.stand.pool.clone(), self.offered.clone());
         tokio::task::spawn_local(async move {
             let mut pace = interval(PACE);
             loop {
@@ -178,28 +143,19 @@ impl Bench {
         offered
     }
 
-    fn put(&self, bytes: &[u8]) -> Blob {
-        let sha256 = Digest::of(bytes);
-        let path = self.folder.path().join(sha256.to_string());
-        fs::write(&path, bytes).unwrap();
-        self.blobs.put(&sha256, path);
-        Blob { sha256, length: bytes.len() as u64 }
-    }
-
     fn spec(&self, guest: &Guest, sensor: &str, policy: &serde_json::Value) -> ModuleSpec {
-        let models = guest.model.iter().map(|_| (MODEL.to_owned(), json!("models/m.onnx")));
+        let bound = guest.model.iter().map(|_| (MODEL.to_owned(), json!("models/m.onnx")));
         let channels =
             guest.grants.iter().filter_map(|grant| Some((grant.strip_prefix("emit:")?.to_owned(), json!({}))));
-        let document = json!({ "schema": SCHEMA, "name": "bench", "modules": [ {
+        let module = json!({
             "name": "guest", "module": "guest.wasm", "input": [ { "sensor": sensor, "policy": policy } ],
-            "models": models.collect::<serde_json::Map<_, _>>(), "grants": guest.grants,
+            "models": bound.collect::<serde_json::Map<_, _>>(), "grants": guest.grants,
             "channels": channels.collect::<serde_json::Map<_, _>>(), "restart": { "max": 0, "within_s": 1 },
-            "config": { "a": 1 } } ] });
-        let mut module = Deployment::parse(document.to_string().as_bytes()).unwrap().modules.remove(0);
-        module.limits = guest.limits;
-        let ring_bytes = ring_bytes(&module, |_| 64);
-        let models = guest.model.iter().map(|bytes| Model { name: MODEL.to_owned(), blob: self.put(bytes) });
-        ModuleSpec { module, wasm: self.put(&guest.module), models: models.collect(), ring_bytes }
+            "config": { "a": 1 } });
+        let models: Vec<(&str, &[u8])> = guest.model.iter().map(|bytes| (MODEL, &bytes[..])).collect();
+        let mut spec = self.stand.spec(module, &guest.module, &models, 64);
+        spec.module.limits = guest.limits;
+        spec
     }
 
     /// Runs a victim from its start to its end.
@@ -214,14 +170,14 @@ impl Bench {
         self.generation += 1;
         *self.heard.borrow_mut() = Heard::default();
         self.victims.start(self.generation, vec![spec]).unwrap();
-        let life = Life { stage: "load", since: self.clock.mono(), may: start, sent: 0, peak: 0 };
+        let life = Life { stage: "load", since: self.stand.clock.mono(), may: start, sent: 0, peak: 0 };
         let lived = tokio::time::timeout(PATIENCE, self.follow(life, deadline, start)).await;
         let (life, fault) = lived.unwrap_or_else(|_| panic!("{} came to no end", guest.name));
-        let at = self.clock.mono();
+        let at = self.stand.clock.mono();
         let report = self.victims.reports(self.generation).pop().unwrap();
         self.victims.stop(self.generation).await;
-        let stop = self.clock.mono().saturating_sub(at);
-        self.router.switch(self.neighbours.inlets(1));
+        let stop = self.stand.clock.mono().saturating_sub(at);
+        self.stand.router.switch(self.neighbours.inlets(1));
         let late = fault.as_ref().filter(|fault| fault.code == FaultCode::Deadline);
         Ended {
             outcome: fault.as_ref().map_or(Outcome::Survived, |fault| Outcome::of(fault, life.stage)),
@@ -246,11 +202,11 @@ impl Bench {
             let report = self.victims.reports(self.generation).pop().unwrap();
             life.peak = life.peak.max(report.pid.map_or(0, peak));
             match happened.filter(|event| event.generation == self.generation).map(|event| event.what) {
-                Some(Happened::Ready(_)) => life.enter("start", self.clock.mono(), start),
+                Some(Happened::Ready(_)) => life.enter("start", self.stand.clock.mono(), start),
                 Some(Happened::Running) => {
                     let inlets = [self.neighbours.inlets(1), self.victims.inlets(self.generation)];
-                    self.router.switch(inlets.concat());
-                    life.enter("frame", self.clock.mono(), deadline);
+                    self.stand.router.switch(inlets.concat());
+                    life.enter("frame", self.stand.clock.mono(), deadline);
                 }
                 Some(Happened::Fault { fault, .. }) => return (life, Some(fault)),
                 _ => {}
@@ -262,17 +218,17 @@ impl Bench {
                 return (life, None);
             }
             life.sent += 1;
-            life.enter("frame", self.clock.mono(), deadline);
+            life.enter("frame", self.stand.clock.mono(), deadline);
             self.send(life.sent);
         }
     }
 
     fn send(&self, seq: u64) {
         let (header, content) = frame(seq);
-        let mut block = self.pool.take(content.len()).unwrap();
+        let mut block = self.stand.pool.take(content.len()).unwrap();
         block.bytes_mut().unwrap()[..content.len()].copy_from_slice(&content);
-        self.router.frame(self.victim, &block.frame(header, 0, content.len()).unwrap());
-        self.router.flush();
+        self.stand.router.frame(self.victim, &block.frame(header, 0, content.len()).unwrap());
+        self.stand.router.flush();
     }
 
     /// Ends everything.
@@ -301,10 +257,4 @@ pub(crate) fn peak(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
-}
-
-/// Runs a test that has tasks of its own.
-pub(crate) fn on_one_thread(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test);
 }

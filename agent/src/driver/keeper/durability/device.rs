@@ -97,8 +97,8 @@ impl Device {
         self.check_known(loaded)?;
         self.check_blobs(&mut running)?;
         Records::configure(&mut running.outbox);
-        let (now, slots) = (self.now(), &self.sure.slots);
-        self.records.check(&mut running.outbox, &mut running.states, slots, now, batch)?;
+        let now = self.now();
+        self.records.check(&mut running, &self.sure.slots, now, batch)?;
         self.install = self.judge_next();
         Ok(running)
     }
@@ -190,7 +190,7 @@ impl Device {
         self.ms += 30;
         let stepped = if self.dice.percent(30) {
             let now = self.now();
-            self.records.act(&mut running.outbox, &mut running.states, &self.sure.slots, now, &mut self.dice)
+            self.records.act(running, &self.sure.slots, now, &mut self.dice)
         } else {
             self.go_on(running)
         };
@@ -326,8 +326,8 @@ impl Device {
     fn store_slots(&mut self, running: &mut Running, slots: Slots) -> Result<(), String> {
         let known = Known { slots: slots.clone(), ..self.sure.clone() };
         self.store(running, Job::Slots(Box::new(slots)), known)?;
-        let (now, slots) = (self.now(), &self.sure.slots);
-        self.records.settle(&mut running.outbox, &mut running.states, slots, now)
+        let now = self.now();
+        self.records.settle(running, &self.sure.slots, now)
     }
 
     fn store(&mut self, running: &mut Running, job: Job, known: Known) -> Result<(), String> {

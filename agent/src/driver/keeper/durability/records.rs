@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use sanderling_protocol::deployment::{Channel, Keep};
 
-use super::kept::Kept;
+use super::{Running, kept::Kept};
 use crate::{
     clock::Now,
-    outbox::{OVERHEAD, Outbox, Pushed},
-    state::States,
+    outbox::{Outbox, Pushed, size},
     store::sim::Dice,
     sync::Slots,
 };
@@ -56,15 +55,15 @@ impl Records {
     /// Does something to the outbox. What comes of it is checked; an error of the disk is passed on.
     pub(super) fn act(
         &mut self,
-        outbox: &mut Outbox,
-        states: &mut States,
+        running: &mut Running,
         slots: &Slots,
         now: Now,
         dice: &mut Dice,
     ) -> Result<(), String> {
+        let outbox = &mut running.outbox;
         let acted = match dice.below(13) {
             0..4 => (0..=dice.place(12)).try_for_each(|_| self.push(outbox, now, dice)),
-            10.. => (0..=dice.place(4)).try_for_each(|_| self.frame(outbox, states, slots, now, dice)),
+            10.. => (0..=dice.place(4)).try_for_each(|_| self.frame(running, slots, now, dice)),
             4 | 5 => self.send(outbox, now, dice),
             6 | 7 => self.acknowledge(outbox, now, dice),
             8 => {
@@ -72,15 +71,12 @@ impl Records {
                 self.waiting.values_mut().flatten().for_each(|record| record.sent = None);
                 Ok(())
             }
-            _ => {
-                let flushed = outbox.flush().map_err(|error| error.to_string());
-                flushed.map(|()| self.all_stored())
-            }
+            _ => self.flush(outbox),
         };
         if acted.is_err() {
             self.doubt();
         }
-        let figures = outbox.figures();
+        let figures = running.outbox.figures();
         let count: usize = self.waiting.values().map(Vec::len).sum();
         assert_eq!(figures.records, count as u64, "records that wait");
         assert_eq!(figures.dropped, self.dropped, "records that were dropped");
@@ -93,34 +89,21 @@ impl Records {
     }
 
     /// Records and changes of the state that belong together.
-    fn frame(
-        &mut self,
-        outbox: &mut Outbox,
-        states: &mut States,
-        slots: &Slots,
-        now: Now,
-        dice: &mut Dice,
-    ) -> Result<(), String> {
-        let rows = self.kept.frame(states, slots, dice);
+    fn frame(&mut self, running: &mut Running, slots: &Slots, now: Now, dice: &mut Dice) -> Result<(), String> {
+        let rows = self.kept.frame(&mut running.states, slots, dice);
         let records =
             (0..dice.place(4)).map(|_| self.admit(dice)).map(|(channel, payload, ..)| (channel.to_owned(), payload));
-        let pushed = outbox.push_frame(records.collect(), rows, now);
-        if pushed.is_ok() && outbox.due(now).is_none() {
+        let pushed = running.outbox.push_frame(records.collect(), rows, now);
+        if pushed.is_ok() && running.outbox.due(now).is_none() {
             self.all_stored();
         }
         pushed.map_err(|error| error.to_string())
     }
 
     /// The slots are stored, and what follows from it for the state is to be.
-    pub(super) fn settle(
-        &mut self,
-        outbox: &mut Outbox,
-        states: &mut States,
-        slots: &Slots,
-        now: Now,
-    ) -> Result<(), String> {
-        let rows = self.kept.stored(states, slots);
-        let pushed = outbox.push_frame(Vec::new(), rows, now);
+    pub(super) fn settle(&mut self, running: &mut Running, slots: &Slots, now: Now) -> Result<(), String> {
+        let rows = self.kept.stored(&mut running.states, slots);
+        let pushed = running.outbox.push_frame(Vec::new(), rows, now);
         if pushed.is_err() {
             self.doubt();
         }
@@ -145,7 +128,7 @@ impl Records {
         let number = self.next;
         self.next += 1;
         let payload = payload(number);
-        let size = channel.len() as u64 + payload.len() as u64 + OVERHEAD;
+        let size = size(channel, &payload);
         let waiting = self.waiting.entry(channel).or_default();
         let mut dropped = 0;
         let mut fits = true;
@@ -213,18 +196,11 @@ impl Records {
 
     /// Compares with what a restart found. `batch`: no commit failed before the power went, so that the last batch is there as a
     /// whole or not at all.
-    pub(super) fn check(
-        &mut self,
-        outbox: &mut Outbox,
-        states: &mut States,
-        slots: &Slots,
-        now: Now,
-        batch: bool,
-    ) -> Result<(), String> {
-        let found = read(outbox, now)?;
+    pub(super) fn check(&mut self, running: &mut Running, slots: &Slots, now: Now, batch: bool) -> Result<(), String> {
+        let found = read(&mut running.outbox, now)?;
         let whole = self.compare(&found, batch)?;
-        self.kept.check(states, slots, whole)?;
-        let dropped = outbox.figures().dropped;
+        self.kept.check(&mut running.states, slots, whole)?;
+        let dropped = running.outbox.figures().dropped;
         if dropped > self.dropped {
             return Err(format!("{dropped} drops are counted of {}", self.dropped));
         }
@@ -299,7 +275,7 @@ fn read(outbox: &mut Outbox, now: Now) -> Result<BTreeMap<&'static str, Vec<Wait
             if number > 1 << 24 || record.payload != payload(number) {
                 return Err(format!("record {number} has another content"));
             }
-            let size = name.len() as u64 + record.payload.len() as u64 + OVERHEAD;
+            let size = size(name, &record.payload);
             let waiting = Waiting { number, size, stored: true, doubtful: false, sent: None };
             found.entry(name).or_default().push(waiting);
         }

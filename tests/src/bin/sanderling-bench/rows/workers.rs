@@ -1,33 +1,20 @@
 //! Frames to a real worker and back, beside hand-overs between two threads.
-//!
-//! The agent's own router, rings and supervision are used, without sensors and network.
 
 use std::{
-    cell::Cell,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     path::PathBuf,
     rc::Rc,
-    sync::{Arc, mpsc::sync_channel},
+    sync::mpsc::sync_channel,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use sanderling_agent::{
-    clock::SystemClock,
-    frames::{Frame, FrameSink, Pool, SensorId},
-    router::Router,
-    workload::{
-        Happened, ModuleSpec, NoCapsules, Options, Ports, Records, WorkloadEvent, Workloads,
-        fake::{FakeBlobs, FakeStates},
-        ring_bytes,
-    },
-};
-use sanderling_protocol::{
-    deployment::{Deployment, SCHEMA},
-    digest::Digest,
-    worker::Blob,
+    frames::{Frame, FrameSink, SensorId},
+    workload::{Happened, ModuleSpec, Options, Records, WorkloadEvent, Workloads},
 };
 use sanderling_runtime::FrameHeader;
+use sanderling_tests::workers::{Stand, on_one_thread};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
@@ -58,8 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures the rows.
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, rows())
+    on_one_thread(rows())
 }
 
 async fn rows() -> Result<Vec<Row>> {
@@ -81,7 +67,7 @@ async fn rows() -> Result<Vec<Row>> {
 }
 
 async fn saturated(bench: &mut Bench) -> Result<Row> {
-    let spec = bench.spec(&plain(1, NOTHING)?, &json!({ "queue": 4096 }), 64)?;
+    let spec = bench.spec(&plain(1, NOTHING)?, &json!({ "queue": 4096 }), 64);
     bench.run(spec).await?;
     let (mut ours, mut channel) = (vec![], vec![]);
     for _ in 0..ROUNDS {
@@ -94,7 +80,7 @@ async fn saturated(bench: &mut Bench) -> Result<Row> {
 }
 
 async fn single(bench: &mut Bench, name: &'static str, what: &str, length: usize, most: f64) -> Result<Row> {
-    let spec = bench.spec(&with_imports(EMIT, 7, EMITS)?, &json!("latest"), length)?;
+    let spec = bench.spec(&with_imports(EMIT, 7, EMITS)?, &json!("latest"), length);
     bench.run(spec).await?;
     let (mut ours, mut threads) = (vec![], vec![]);
     let (to, from) = echo();
@@ -150,13 +136,10 @@ impl Records for Heard {
 }
 
 struct Bench {
-    folder: tempfile::TempDir,
-    blobs: Rc<FakeBlobs>,
+    stand: Stand,
     workloads: Workloads,
     events: mpsc::UnboundedReceiver<WorkloadEvent>,
-    router: Rc<Router>,
     sensor: SensorId,
-    pool: Pool,
     heard: Rc<Notify>,
     generation: u64,
     seq: Cell<u64>,
@@ -164,34 +147,18 @@ struct Bench {
 
 impl Bench {
     fn new(program: PathBuf) -> Result<Self> {
-        let (blobs, pool, heard) = (Rc::new(FakeBlobs::default()), Pool::new(4 << 20), Rc::new(Notify::new()));
-        let ports = Ports {
-            blobs: blobs.clone(),
-            records: Rc::new(RefCell::new(Heard(heard.clone()))),
-            states: Rc::new(RefCell::new(FakeStates::default())),
-            clock: Arc::new(SystemClock::new()),
-            pool: pool.clone(),
-            capsules: Rc::new(NoCapsules),
-        };
-        let (workloads, events) = Workloads::new(Options::new(program), ports);
-        let router = Router::new();
-        let sensor = router.sensor("cam0").context("no room for a sensor")?;
-        let folder = tempfile::tempdir()?;
-        Ok(Self { folder, blobs, workloads, events, router, sensor, pool, heard, generation: 0, seq: Cell::new(0) })
+        let heard = Rc::new(Notify::new());
+        let stand = Stand::new(Rc::new(RefCell::new(Heard(heard.clone()))));
+        let (workloads, events) = stand.workloads(Options::new(program));
+        let sensor = stand.router.sensor("cam0").context("no room for a sensor")?;
+        Ok(Self { stand, workloads, events, sensor, heard, generation: 0, seq: Cell::new(0) })
     }
 
-    fn spec(&self, wasm: &[u8], policy: &Value, largest: usize) -> Result<ModuleSpec> {
-        let digest = Digest::of(wasm);
-        let path = self.folder.path().join(digest.to_string());
-        std::fs::write(&path, wasm)?;
-        self.blobs.put(&digest, path);
-        let document = json!({ "schema": SCHEMA, "name": "bench", "modules": [ {
+    fn spec(&self, wasm: &[u8], policy: &Value, largest: usize) -> ModuleSpec {
+        let module = json!({
             "name": "guest", "module": "guest.wasm", "input": [ { "sensor": "cam0", "policy": policy } ],
-            "grants": [ "emit:out" ], "channels": { "out": {} }, "limits": { "emit_per_s": 1000 } } ] });
-        let module = Deployment::parse(document.to_string().as_bytes())?.modules.remove(0);
-        let ring_bytes = ring_bytes(&module, |_| largest);
-        let wasm = Blob { sha256: digest, length: wasm.len() as u64 };
-        Ok(ModuleSpec { module, wasm, models: Vec::new(), ring_bytes })
+            "grants": [ "emit:out" ], "channels": { "out": {} }, "limits": { "emit_per_s": 1000 } });
+        self.stand.spec(module, wasm, &[], largest)
     }
 
     /// Runs a module in the place of whatever ran before, and waits until it takes frames.
@@ -211,14 +178,14 @@ impl Bench {
             anyhow::bail!("the workloads are gone")
         };
         tokio::time::timeout(PATIENCE, running).await.context("the worker does not start")??;
-        self.router.switch(self.workloads.inlets(self.generation));
+        self.stand.router.switch(self.workloads.inlets(self.generation));
         self.workloads.stop(old).await;
         Ok(())
     }
 
     fn frame(&self, length: usize) -> Result<Frame> {
         self.seq.set(self.seq.get() + 1);
-        let block = self.pool.take(length).context("too large a frame")?;
+        let block = self.stand.pool.take(length).context("too large a frame")?;
         let header = FrameHeader { seq: self.seq.get(), ..FrameHeader::new("cam0", 0) };
         block.frame(header, 0, length).context("a frame beyond its block")
     }
@@ -234,11 +201,11 @@ impl Bench {
         while self.handled() - start < SATURATED {
             while offered < SATURATED && offered < self.handled() - start + IN_FLIGHT {
                 for _ in 0..BATCH.min(SATURATED - offered) {
-                    self.router.frame(self.sensor, &self.frame(64)?);
+                    self.stand.router.frame(self.sensor, &self.frame(64)?);
                     offered += 1;
                 }
             }
-            self.router.flush();
+            self.stand.router.flush();
             tokio::task::yield_now().await;
             ensure!(began.past() < PATIENCE.as_secs_f64(), "stuck at {} of {SATURATED}", self.handled() - start);
         }
@@ -253,8 +220,8 @@ impl Bench {
         let frame = self.frame(length)?;
         tokio::time::sleep(PAUSE).await;
         let began = Moment::now();
-        self.router.frame(self.sensor, &frame);
-        self.router.flush();
+        self.stand.router.frame(self.sensor, &frame);
+        self.stand.router.flush();
         tokio::time::timeout(PATIENCE, self.heard.notified()).await.context("no record came back")?;
         Ok(began.past())
     }

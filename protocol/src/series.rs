@@ -1,4 +1,5 @@
-//! Reads CSV files into samples: one column a channel, one row a point in time.
+//! CSV files as series of samples, the same on a device and on the machine where a module is tried: one column a channel, one row a point
+//! in time.
 //!
 //! Fields are separated by commas, semicolons, tabs or spaces. Empty lines and lines that start with `#` are skipped, and so is a
 //! first line that is not of numbers.
@@ -12,7 +13,7 @@ const MOST_CHANNELS: usize = 256;
 
 /// Why a CSV file is no series.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(super) enum SeriesError {
+pub enum SeriesError {
     /// Not text.
     #[error("line {line} is not UTF-8")]
     Text {
@@ -43,28 +44,30 @@ pub(super) enum SeriesError {
         /// The columns of the first row.
         found: usize,
     },
-    /// Too few rows for a frame.
-    #[error("{rows} rows do not fill one window of {window}; lower `series.window`")]
-    Short {
-        /// The rows found.
-        rows: usize,
-        /// Those needed.
-        window: usize,
-    },
 }
 
 /// Samples of all channels, interleaved, as little-endian f32.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Series {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Series {
     /// The bytes of the samples.
-    pub(super) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Columns.
-    pub(super) channels: usize,
+    pub channels: usize,
 }
 
-/// Reads a CSV file that is to be cut into windows of `window` rows.
-pub(super) fn parse(file: &[u8], window: usize) -> Result<Series, SeriesError> {
-    let mut series = Series { bytes: Vec::new(), channels: 0 };
+impl Series {
+    /// Points in time.
+    pub fn rows(&self) -> usize {
+        self.bytes.len() / size_of::<f32>() / self.channels.max(1)
+    }
+}
+
+/// Reads a CSV file.
+///
+/// # Errors
+/// As [`SeriesError`] says, with the line.
+pub fn parse(file: &[u8]) -> Result<Series, SeriesError> {
+    let mut series = Series::default();
     let mut first = true;
     for (index, line) in file.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
@@ -74,20 +77,19 @@ pub(super) fn parse(file: &[u8], window: usize) -> Result<Series, SeriesError> {
         }
         match row(line, number, &mut series) {
             // A line of titles.
-            Err(SeriesError::Number { .. }) if first => series = Series { bytes: Vec::new(), channels: 0 },
+            Err(SeriesError::Number { .. }) if first => series = Series::default(),
             other => other?,
         }
         first = false;
     }
-    let rows = series.bytes.len() / 4 / series.channels.max(1);
-    if rows < window { Err(SeriesError::Short { rows, window }) } else { Ok(series) }
+    Ok(series)
 }
 
 /// The columns of the first row of numbers; 0 where there is none.
-pub(super) fn channels(head: &[u8]) -> usize {
+pub fn channels(head: &[u8]) -> usize {
     // The last line may be cut.
     let whole = head.iter().rposition(|byte| *byte == b'\n').and_then(|end| head.get(..end)).unwrap_or(head);
-    parse(whole, 0).map_or(0, |series| series.channels)
+    parse(whole).map_or(0, |series| series.channels)
 }
 
 fn row(line: &str, number: usize, series: &mut Series) -> Result<(), SeriesError> {
@@ -131,24 +133,24 @@ mod tests {
     #[test]
     fn reads_rows_with_or_without_titles() {
         for text in ["1,2\n3,4\n", "x,y\n1, 2\r\n3 ,4", "# made by hand\n\n1;2\n3;4\n", "1\t2\n3\t4", "1  2\n 3 4 "] {
-            let series = parse(text.as_bytes(), 2).unwrap();
-            assert_eq!((series.channels, values(&series)), (2, vec![1.0, 2.0, 3.0, 4.0]), "{text:?}");
+            let series = parse(text.as_bytes()).unwrap();
+            assert_eq!((series.channels, series.rows()), (2, 2), "{text:?}");
+            assert_eq!(values(&series), [1.0, 2.0, 3.0, 4.0], "{text:?}");
         }
     }
 
     #[test]
     fn names_the_line_that_is_wrong() {
-        let error = |text: &str| parse(text.as_bytes(), 1).unwrap_err();
+        let error = |text: &str| parse(text.as_bytes()).unwrap_err();
         assert_eq!(error("1,2\n3,x"), SeriesError::Number { line: 2, column: 2 });
         assert_eq!(error("a,b\n1,\n"), SeriesError::Number { line: 2, column: 2 });
         assert_eq!(error("1,2\n3"), SeriesError::Columns { line: 2, found: 1, expected: 2 });
         assert_eq!(error("1\nnan"), SeriesError::Number { line: 2, column: 1 });
         assert_eq!(error("1\n1e39"), SeriesError::Number { line: 2, column: 1 });
-        assert_eq!(parse(b"1\n\xff", 1), Err(SeriesError::Text { line: 2 }));
+        assert_eq!(parse(b"1\n\xff"), Err(SeriesError::Text { line: 2 }));
         assert_eq!(error(&format!("1{}", ",1".repeat(299))), SeriesError::Channels { found: 300 });
         assert_eq!(error("titles\nonly\n"), SeriesError::Number { line: 2, column: 1 });
-        assert_eq!(parse(b"1\n2", 3), Err(SeriesError::Short { rows: 2, window: 3 }));
-        assert_eq!(parse(b"", 1), Err(SeriesError::Short { rows: 0, window: 1 }));
+        assert_eq!(parse(b"").map(|series| series.rows()), Ok(0));
     }
 
     #[test]
