@@ -5,6 +5,9 @@ use super::{
     WireError,
 };
 
+/// A parser quotes what it does not understand, which may be as long as a message: so many characters are kept.
+const MAX_REASON: usize = 200;
+
 pub(super) fn put(out: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
     let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
@@ -40,7 +43,10 @@ pub(super) fn put_json(out: &mut Vec<u8>, tag: u8, value: &impl serde::Serialize
 }
 
 pub(super) fn get_json<T: serde::de::DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, WireError> {
-    serde_json::from_slice(body).map_err(|error| WireError::Json { tag, reason: error.to_string() })
+    serde_json::from_slice(body).map_err(|error| {
+        let shown = |c: char| if c.is_control() { ' ' } else { c };
+        WireError::Json { tag, reason: error.to_string().chars().map(shown).take(MAX_REASON).collect() }
+    })
 }
 
 pub(super) fn empty(tag: u8, body: &[u8]) -> Result<(), WireError> {

@@ -123,6 +123,13 @@ fn refuses_metrics_that_no_module_has() {
 }
 
 #[test]
+fn what_a_worker_says_is_not_quoted_at_length() {
+    let body = format!(r#"{{"\u001b[31m{}":1}}"#, "x".repeat(100_000));
+    let said = FromWorker::decode((tag::READY, body.as_bytes())).unwrap_err().to_string();
+    assert!(said.len() < 300 && said.contains("unknown field ` [31mxxx"), "{said}");
+}
+
+#[test]
 fn refuses_a_record_above_the_limit() {
     let mut bytes = Vec::new();
     FromWorker::Emit { seq: 1, channel: "c", payload: &vec![0; MAX_RECORD + 1] }.encode(&mut bytes);
