@@ -13,7 +13,7 @@ use crate::GuestMemory;
 /// Lines a second that a guest may log; bursts of one second's worth pass.
 pub(crate) const LOG_PER_S: u32 = 100;
 /// A channel's name is at most this long, in bytes.
-pub(super) const MAX_CHANNEL: usize = 64;
+const MAX_CHANNEL: usize = 64;
 const WARN: u8 = 1;
 const TRACE: u8 = 4;
 
@@ -50,13 +50,19 @@ fn emit(caller: &mut Caller<'_, HostState>, channel: (i32, i32), record: (i32, i
     let (memory, state) = GuestMemory::split(caller)?;
     let name = memory.read(channel.0, channel.1)?;
     let payload = memory.read(record.0, record.1)?;
+    let channel = granted(state, name, true, "emit")?;
+    queue(state, channel, payload)?;
+    Ok(0)
+}
+
+/// The place of a channel among those that are granted, where the guest may use it and has the `other` grant that a function needs.
+pub(super) fn granted(state: &mut HostState, name: &[u8], other: bool, function: &'static str) -> Result<usize, Errno> {
     if name.len() > MAX_CHANNEL {
         return Err(Errno::TOO_BIG);
     }
-    let granted = state.grants.emit.iter().position(|granted| granted.as_bytes() == name);
-    state.allow(granted.is_some(), "emit")?;
-    queue(state, granted.ok_or(Errno::ACCES)?, payload)?;
-    Ok(0)
+    let channel = state.grants.emit.iter().position(|granted| granted.as_bytes() == name);
+    state.allow(other && channel.is_some(), function)?;
+    channel.ok_or(Errno::ACCES)
 }
 
 /// Queues a record on a channel, by its place among those that are granted; held to length and rate.
@@ -64,10 +70,21 @@ pub(super) fn queue(state: &mut HostState, channel: usize, payload: &[u8]) -> Re
     if payload.len() > MAX_RECORD {
         return Err(Errno::TOO_BIG);
     }
-    if !state.emit_rate.take(state.clock.mono_ns()) {
-        state.counters.emit_refused += 1;
-        return Err(Errno::AGAIN);
+    count_to_rate(state)?;
+    say(state, channel, payload)
+}
+
+/// Counts a record to the rate.
+pub(super) fn count_to_rate(state: &mut HostState) -> Result<(), Errno> {
+    if state.emit_rate.take(state.clock.mono_ns()) {
+        return Ok(());
     }
+    state.counters.emit_refused += 1;
+    Err(Errno::AGAIN)
+}
+
+/// Says a record that is held to all limits.
+pub(super) fn say(state: &mut HostState, channel: usize, payload: &[u8]) -> Result<(), Errno> {
     let channel = state.grants.emit.get(channel).ok_or(Errno::ACCES)?;
     let seq = state.frame.as_ref().map_or(0, |frame| frame.header.seq);
     state.out.emit(seq, channel, payload);
