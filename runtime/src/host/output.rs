@@ -7,7 +7,7 @@ use sanderling_guest::IMPORTS;
 use sanderling_protocol::worker::{MAX_LOG_LINE, MAX_RECORD};
 use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, Linker, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, at_most, charge_copy};
 use crate::GuestMemory;
 
 /// Lines a second that a guest may log; bursts of one second's worth pass.
@@ -22,28 +22,23 @@ pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
         IMPORTS,
         "emit",
         |mut caller: Caller<'_, HostState>, channel: i32, channel_len: i32, ptr: i32, len: i32| -> i32 {
-            charge_copy(&mut caller, clamp(len, MAX_RECORD));
+            charge_copy(&mut caller, at_most(len, MAX_RECORD));
             answer(emit(&mut caller, (channel, channel_len), (ptr, len)))
         },
     )?;
     linker.func_wrap(IMPORTS, "log", |mut caller: Caller<'_, HostState>, level: i32, ptr: i32, len: i32| -> i32 {
-        charge_copy(&mut caller, clamp(len, MAX_LOG_LINE));
+        charge_copy(&mut caller, at_most(len, MAX_LOG_LINE));
         answer(log(&mut caller, level, ptr, len))
     })?;
     linker.func_wrap(IMPORTS, "config", |mut caller: Caller<'_, HostState>, ptr: i32, cap: i32| -> i32 {
         let length = caller.data().config.len();
-        charge_copy(&mut caller, clamp(cap, length));
+        charge_copy(&mut caller, at_most(cap, length));
         answer(config(&mut caller, ptr, cap))
     })?;
     linker.func_wrap(IMPORTS, "now", |mut caller: Caller<'_, HostState>, out: i32| -> i32 {
-        charge_copy(&mut caller, 0);
         answer(now(&mut caller, out))
     })?;
     Ok(())
-}
-
-fn clamp(len: i32, most: usize) -> usize {
-    (len.cast_unsigned() as usize).min(most)
 }
 
 fn emit(caller: &mut Caller<'_, HostState>, channel: (i32, i32), record: (i32, i32)) -> Result<i32, Errno> {
@@ -102,21 +97,15 @@ fn log(caller: &mut Caller<'_, HostState>, level: i32, ptr: i32, len: i32) -> Re
 /// Returns the whole length, and copies as much as there is room for.
 fn config(caller: &mut Caller<'_, HostState>, ptr: i32, cap: i32) -> Result<i32, Errno> {
     let (mut memory, state) = GuestMemory::split(caller)?;
-    let room = memory.slice_mut(ptr, cap)?;
-    for (to, from) in room.iter_mut().zip(state.config.as_bytes()) {
-        *to = *from;
-    }
+    memory.fill(ptr, cap, state.config.as_bytes())?;
     i32::try_from(state.config.len()).map_err(|_| Errno::TOO_BIG)
 }
 
 /// Writes wall-clock time (i64) and monotonic time (u64), in nanoseconds.
 fn now(caller: &mut Caller<'_, HostState>, out: i32) -> Result<i32, Errno> {
     let (mut memory, state) = GuestMemory::split(caller)?;
-    let to = memory.slice_mut(out, 16)?;
-    let times = state.clock.wall_ns().to_le_bytes().into_iter().chain(state.clock.mono_ns().to_le_bytes());
-    for (to, from) in to.iter_mut().zip(times) {
-        *to = from;
-    }
+    let times = [state.clock.wall_ns().to_le_bytes(), state.clock.mono_ns().to_le_bytes()];
+    memory.write(out, times.as_flattened())?;
     Ok(0)
 }
 
