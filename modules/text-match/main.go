@@ -34,11 +34,7 @@ type textMatch struct {
 	content []byte
 }
 
-type line struct {
-	bytes []byte
-	// Its beginning was too long already.
-	over bool
-}
+type line struct{ bytes []byte }
 
 func init() { sanderling.Export(&textMatch{begun: map[string]*line{}}) }
 func main() {}
@@ -72,17 +68,14 @@ func (guest *textMatch) Frame(header *sanderling.FrameHeader) error {
 		if err := guest.look(header, sensor, begun.text()); err != nil {
 			return err
 		}
-		begun.bytes, begun.over = begun.bytes[:0], false
+		begun.bytes = begun.bytes[:0]
 		content = rest
 	}
 }
 
 func (begun *line) add(part []byte) {
 	room := longestLine - len(begun.bytes)
-	if len(part) > room {
-		part, begun.over = part[:room], true
-	}
-	begun.bytes = append(begun.bytes, part...)
+	begun.bytes = append(begun.bytes, part[:min(len(part), room)]...)
 }
 
 func (begun *line) text() string {

@@ -38,7 +38,7 @@ pub use host::{
 pub use infer::models::NamedModel;
 pub use instance::{FrameReport, Guest, Outcome};
 pub use load::{LoadSpec, Loaded};
-pub use memory::GuestMemory;
+pub(crate) use memory::GuestMemory;
 pub use output::{Output, Recorder, Said};
 pub use random::{Random, SeededRandom};
 pub use record::{Called, Flight, Observed, Observer, Player, Recorded, Region, Stop};

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A guest's linear memory for the duration of one host call.
-pub struct GuestMemory<'a> {
+pub(crate) struct GuestMemory<'a> {
     bytes: &'a mut [u8],
     /// Where a recorder looks for what was written.
     notes: Option<Arc<Notes>>,
@@ -25,15 +25,16 @@ impl<'a> GuestMemory<'a> {
     ///
     /// # Errors
     /// [`Errno::FAULT`] where the guest has no memory.
-    pub fn split<'c>(caller: &'a mut Caller<'c, HostState>) -> Result<(Self, &'a mut HostState), Errno> {
+    pub(crate) fn split<'c>(caller: &'a mut Caller<'c, HostState>) -> Result<(Self, &'a mut HostState), Errno> {
         let memory = Self::find(caller)?;
         let (bytes, state) = memory.data_and_store_mut(caller.as_context_mut());
         let notes = state.tape.notes();
         Ok((Self { bytes, notes }, state))
     }
 
-    /// Looks at bytes as memory; for the host's own writes and for tests.
-    pub fn over(bytes: &'a mut [u8]) -> Self {
+    /// Looks at bytes as memory.
+    #[cfg(test)]
+    fn over(bytes: &'a mut [u8]) -> Self {
         Self { bytes, notes: None }
     }
 
@@ -41,7 +42,7 @@ impl<'a> GuestMemory<'a> {
     ///
     /// # Errors
     /// [`Errno::FAULT`] where they do not all lie in memory.
-    pub fn read(&self, ptr: i32, len: i32) -> Result<&[u8], Errno> {
+    pub(crate) fn read(&self, ptr: i32, len: i32) -> Result<&[u8], Errno> {
         let (from, to) = range(ptr, len)?;
         self.bytes.get(from..to).ok_or(Errno::FAULT)
     }
@@ -50,32 +51,16 @@ impl<'a> GuestMemory<'a> {
     ///
     /// # Errors
     /// As [`GuestMemory::read`].
-    pub fn read_array<const N: usize>(&self, ptr: i32) -> Result<&[u8; N], Errno> {
+    pub(crate) fn read_array<const N: usize>(&self, ptr: i32) -> Result<&[u8; N], Errno> {
         let from = address(ptr)?;
         self.bytes.get(from..).and_then(|rest| rest.first_chunk()).ok_or(Errno::FAULT)
-    }
-
-    /// The little-endian `u32` at `ptr`.
-    ///
-    /// # Errors
-    /// As [`GuestMemory::read`].
-    pub fn read_u32(&self, ptr: i32) -> Result<u32, Errno> {
-        self.read_array(ptr).map(|bytes| u32::from_le_bytes(*bytes))
-    }
-
-    /// The UTF-8 text at `ptr`.
-    ///
-    /// # Errors
-    /// As [`GuestMemory::read`], and [`Errno::INVAL`] where it is not UTF-8.
-    pub fn read_str(&self, ptr: i32, len: i32) -> Result<&str, Errno> {
-        std::str::from_utf8(self.read(ptr, len)?).map_err(|_| Errno::INVAL)
     }
 
     /// The bytes at `ptr`, to be written.
     ///
     /// # Errors
     /// As [`GuestMemory::read`].
-    pub fn slice_mut(&mut self, ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
+    pub(crate) fn slice_mut(&mut self, ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
         let (from, to) = range(ptr, len)?;
         let place = self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?;
         if let Some(notes) = &self.notes {
@@ -88,7 +73,7 @@ impl<'a> GuestMemory<'a> {
     ///
     /// # Errors
     /// As [`GuestMemory::read`].
-    pub fn write(&mut self, ptr: i32, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(&mut self, ptr: i32, bytes: &[u8]) -> Result<(), Errno> {
         let from = address(ptr)?;
         let to = from.checked_add(bytes.len()).ok_or(Errno::FAULT)?;
         self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?.copy_from_slice(bytes);
@@ -98,28 +83,39 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Copies the frame's bytes from `offset` on to `ptr`, at most `len` of them, and says how many; 0 at the frame's end and
-    /// beyond.
+    /// Copies as much of `content` to `ptr` as `len` bytes have room for, and says how much that is.
     ///
     /// # Errors
     /// As [`GuestMemory::read`], for all of `len`.
-    pub fn copy_frame(&mut self, ptr: i32, len: i32, frame: &[u8], offset: usize) -> Result<usize, Errno> {
-        let (from, to) = range(ptr, len)?;
-        let room = self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?;
-        let rest = frame.get(offset..).unwrap_or_default();
-        let count = rest.len().min(room.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
+    pub(crate) fn fill(&mut self, ptr: i32, len: i32, content: &[u8]) -> Result<usize, Errno> {
+        let (from, count) = self.copy(ptr, len, content)?;
+        if let Some(notes) = &self.notes {
+            notes.wrote(from, count);
         }
+        Ok(count)
+    }
+
+    /// As [`GuestMemory::fill`], for what the frame has from `offset` on; nothing at its end and beyond.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::fill`].
+    pub(crate) fn fill_from_frame(&mut self, ptr: i32, len: i32, frame: &[u8], offset: usize) -> Result<usize, Errno> {
+        let (from, count) = self.copy(ptr, len, frame.get(offset..).unwrap_or_default())?;
         if let Some(notes) = &self.notes {
             notes.copied(from, count, offset);
         }
         Ok(count)
     }
 
-    /// The memory's size in bytes.
-    pub fn size(&self) -> usize {
-        self.bytes.len()
+    /// Copies what fits, and says where it is and how much.
+    fn copy(&mut self, ptr: i32, len: i32, content: &[u8]) -> Result<(usize, usize), Errno> {
+        let (from, to) = range(ptr, len)?;
+        let room = self.bytes.get_mut(from..to).ok_or(Errno::FAULT)?;
+        let count = content.len().min(room.len());
+        if let (Some(to), Some(from)) = (room.get_mut(..count), content.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok((from, count))
     }
 
     /// The handle is kept after instantiation; only a start section runs before that.
@@ -159,7 +155,7 @@ mod tests {
             assert_eq!(memory.slice_mut(ptr, len), Err(Errno::FAULT), "{ptr} {len}");
         }
         assert_eq!(memory.read_array::<8>(9), Err(Errno::FAULT));
-        assert_eq!(memory.read_u32(-4), Err(Errno::FAULT));
+        assert_eq!(memory.read_array::<4>(-4), Err(Errno::FAULT));
         assert_eq!(memory.write(13, &[1; 4]), Err(Errno::FAULT));
         assert_eq!(memory.read(0, 16).unwrap(), [7; 16], "a refused write writes nothing");
     }
@@ -169,11 +165,17 @@ mod tests {
         let mut bytes = [0; 16];
         let mut memory = GuestMemory::over(&mut bytes);
         memory.write(12, &[1, 2, 3, 4]).unwrap();
-        assert_eq!(memory.read_u32(12).unwrap(), 0x0403_0201);
+        assert_eq!(memory.read_array(12), Ok(&[1, 2, 3, 4]));
         assert!(memory.read(16, 0).unwrap().is_empty());
-        memory.write(0, b"ab").unwrap();
-        assert_eq!(memory.read_str(0, 2).unwrap(), "ab");
-        memory.write(0, &[0xff]).unwrap();
-        assert_eq!(memory.read_str(0, 1), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn copies_what_fits_and_nothing_where_not_all_of_the_place_is_inside() {
+        let mut bytes = [7; 8];
+        let mut memory = GuestMemory::over(&mut bytes);
+        assert_eq!((memory.fill(6, 2, b"abc"), memory.fill(0, 3, b"d")), (Ok(2), Ok(1)));
+        assert_eq!((memory.fill(7, 2, b"x"), memory.fill(-1, 1, b"x")), (Err(Errno::FAULT), Err(Errno::FAULT)));
+        assert_eq!((memory.fill_from_frame(2, 4, b"efg", 1), memory.fill_from_frame(4, 1, b"efg", 9)), (Ok(2), Ok(0)));
+        assert_eq!(&bytes, b"d\x07fg\x07\x07ab");
     }
 }

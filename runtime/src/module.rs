@@ -155,28 +155,23 @@ fn config() -> Config {
 
 fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(ModuleError::NotWasm)?;
-    let (version, rest) = rest.split_first_chunk::<4>().ok_or(ModuleError::NotWasm)?;
+    let version = rest.first_chunk::<4>().ok_or(ModuleError::NotWasm)?;
     if magic != b"\0asm" {
         return Err(ModuleError::NotWasm);
     }
     match *version {
-        [1, 0, 0, 0] => check_sections(rest),
+        [1, 0, 0, 0] => check_sections(bytes),
         [_, _, 1, 0] => Err(ModuleError::Component),
         other => Err(ModuleError::Version(u32::from_le_bytes(other))),
     }
 }
 
-fn check_sections(mut rest: &[u8]) -> Result<(), ModuleError> {
-    let total = rest.len();
-    while let Some((section, after)) = rest.split_first() {
-        let cut_off = ModuleError::CutOff { section: *section, at: 8 + total - rest.len() };
-        let Some((length, body)) = leb(after) else { return Err(cut_off) };
-        let Some((content, next)) = usize::try_from(length).ok().and_then(|length| body.split_at_checked(length))
-        else {
-            return Err(cut_off);
-        };
-        check_section(*section, content)?;
-        rest = next;
+fn check_sections(module: &[u8]) -> Result<(), ModuleError> {
+    let mut sections = Sections::of(module);
+    while let Some(section) = sections.0.first().copied() {
+        let at = module.len() - sections.0.len();
+        let (_, content) = sections.next().flatten().ok_or(ModuleError::CutOff { section, at })?;
+        check_section(section, content)?;
     }
     Ok(())
 }

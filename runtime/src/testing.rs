@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The imports that most guests of tests use.
-const IMPORTS: &str = r#"
+pub(crate) const IMPORTS: &str = r#"
     (import "sanderling_v1" "frame_info" (func $frame_info (param i32) (result i32)))
     (import "sanderling_v1" "frame_read" (func $frame_read (param i32 i32 i32) (result i32)))
     (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
@@ -49,6 +49,7 @@ const IMPORTS: &str = r#"
     (import "wasi_snapshot_preview1" "fd_sync" (func $fd_sync (param i32) (result i32)))
     (import "wasi_snapshot_preview1" "sock_shutdown" (func $sock_shutdown (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "proc_raise" (func $proc_raise (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sched_yield" (func $sched_yield (result i32)))
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"#;
 

@@ -1,6 +1,9 @@
 //! What the deployment says in `config`. A rule that is not configured adds nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::{NonZeroU8, NonZeroU32},
+};
 
 use serde::Deserialize;
 
@@ -26,6 +29,8 @@ pub struct Config {
     pub merchants: BTreeMap<String, u32>,
     /// What payments to merchants of these categories add.
     pub categories: BTreeMap<String, u32>,
+    /// How often an account may pay; takes the grant `state:<bytes>`.
+    pub velocity: Option<Velocity>,
 }
 
 /// An amount that should not be exceeded.
@@ -65,6 +70,18 @@ pub struct Hours {
     pub score: u32,
 }
 
+/// A number of payments that an account should not exceed in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Velocity {
+    /// So many are usual …
+    pub payments: NonZeroU8,
+    /// … within so many seconds, by the time that payments say.
+    pub window_s: NonZeroU32,
+    /// What each further one adds.
+    pub score: u32,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -76,6 +93,7 @@ impl Default for Config {
             hours: None,
             merchants: BTreeMap::new(),
             categories: BTreeMap::new(),
+            velocity: None,
         }
     }
 }

@@ -24,6 +24,12 @@ pub struct Payment {
     pub category: String,
     /// When, in seconds since 1970.
     pub at: i64,
+    /// Who pays, such as a token for the card; without it nothing is known of how often.
+    #[serde(default)]
+    pub account: String,
+    /// Payments of the account within the window of the rule `velocity`, this one included; 0 where they are not counted.
+    #[serde(skip)]
+    pub(crate) recent: usize,
 }
 
 impl Payment {
@@ -33,8 +39,8 @@ impl Payment {
     /// What is wrong with it, in words.
     pub fn parse(content: &[u8]) -> Result<Self, String> {
         let payment: Self = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-        let texts = [&payment.id, &payment.currency, &payment.country, &payment.merchant, &payment.category];
-        if texts.into_iter().any(|text| text.len() > MAX_TEXT) {
+        let Self { id, currency, country, merchant, category, account, .. } = &payment;
+        if [id, currency, country, merchant, category, account].into_iter().any(|text| text.len() > MAX_TEXT) {
             return Err(format!("a text in it has more than {MAX_TEXT} bytes"));
         }
         Ok(payment)

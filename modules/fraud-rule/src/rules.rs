@@ -5,13 +5,14 @@ use crate::{Config, Payment};
 type Rule = fn(&Config, &Payment) -> u32;
 
 /// All rules, by the name that a verdict shows.
-const RULES: [(&str, Rule); 6] = [
+const RULES: [(&str, Rule); 7] = [
     ("amount", amount),
     ("blocked_country", blocked_country),
     ("country", country),
     ("hour", hour),
     ("merchant", merchant),
     ("category", category),
+    ("velocity", velocity),
 ];
 
 /// The score of a payment, and the rules that made it.
@@ -52,4 +53,8 @@ fn merchant(config: &Config, payment: &Payment) -> u32 {
 
 fn category(config: &Config, payment: &Payment) -> u32 {
     config.categories.get(&payment.category).copied().unwrap_or(0)
+}
+
+fn velocity(config: &Config, payment: &Payment) -> u32 {
+    config.velocity.filter(|rule| payment.recent > rule.payments.get().into()).map_or(0, |rule| rule.score)
 }

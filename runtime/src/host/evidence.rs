@@ -10,7 +10,11 @@ use sanderling_guest::{IMPORTS, image::RECT};
 use sanderling_protocol::worker::MAX_RECORD;
 use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, Linker, answer, native, nn::explain, output::MAX_CHANNEL};
+use super::{
+    Errno, HostState, Linker, answer, native,
+    nn::explain,
+    output::{count_to_rate, granted, say},
+};
 use crate::{GuestMemory, image::ImageError};
 
 pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
@@ -33,21 +37,16 @@ fn emit_evidence(
     let (memory, state) = GuestMemory::split(caller)?;
     let name = memory.read(channel.0, channel.1)?;
     let words = memory.read_array::<RECT>(rect)?.as_chunks::<4>().0;
-    if name.len() > MAX_CHANNEL {
-        return Err(Errno::TOO_BIG);
-    }
-    let granted = state.grants.emit.iter().position(|granted| granted.as_bytes() == name);
-    state.allow(state.grants.evidence && granted.is_some(), "emit_evidence")?;
+    let channel = granted(state, name, state.grants.evidence, "emit_evidence")?;
     let quality = u8::try_from(quality).ok().filter(|quality| (1..=100).contains(quality)).ok_or(Errno::INVAL)?;
     let mut crop = [0; 4];
     for (to, word) in crop.iter_mut().zip(words) {
         *to = u32::from_le_bytes(*word);
     }
-    let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
-    if !state.emit_rate.take(state.clock.mono_ns()) {
-        state.counters.emit_refused += 1;
-        return Err(Errno::AGAIN);
+    if state.frame.is_some() {
+        count_to_rate(state)?;
     }
+    let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
     let encoded = state.nn.preparer.evidence(&frame.header, &frame.bytes, crop, quality, MAX_RECORD);
     let (jpeg, used) = match encoded {
         Ok(encoded) => encoded,
@@ -56,10 +55,7 @@ fn emit_evidence(
             return Err(errno(&error));
         }
     };
-    let seq = frame.header.seq;
-    let channel = granted.and_then(|index| state.grants.emit.get(index)).ok_or(Errno::ACCES)?;
-    state.out.emit(seq, channel, &jpeg);
-    state.counters.emitted += 1;
+    say(state, channel, &jpeg)?;
     Ok(i32::from(used))
 }
 

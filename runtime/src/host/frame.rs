@@ -8,7 +8,6 @@ use crate::GuestMemory;
 
 pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(IMPORTS, "frame_info", |mut caller: Caller<'_, HostState>, out: i32| -> i32 {
-        charge_copy(&mut caller, 0);
         answer(info(&mut caller, out))
     })?;
     linker.func_wrap(
@@ -36,6 +35,6 @@ fn read(caller: &mut Caller<'_, HostState>, offset: i32, ptr: i32, len: i32) -> 
     let (mut memory, state) = GuestMemory::split(caller)?;
     let frame = state.frame.as_ref().ok_or(Errno::NODATA)?;
     let offset = usize::try_from(offset.cast_unsigned()).map_err(|_| Errno::INVAL)?;
-    let count = memory.copy_frame(ptr, len, &frame.bytes, offset)?;
+    let count = memory.fill_from_frame(ptr, len, &frame.bytes, offset)?;
     i32::try_from(count).map_err(|_| Errno::INVAL)
 }

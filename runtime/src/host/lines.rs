@@ -64,9 +64,10 @@ impl Stream {
     }
 }
 
-/// Takes the whole lines in `bytes` and keeps what follows the last one.
-pub(super) fn write_stream(state: &mut HostState, stream: Stream, bytes: &[u8]) {
+/// Takes the whole lines in `bytes` and keeps what follows the last one. Returns how often a line or a piece of one was looked at.
+pub(super) fn write_stream(state: &mut HostState, stream: Stream, bytes: &[u8]) -> usize {
     let emitted = stream.is_emitted(state);
+    let mut pieces = 0;
     for part in bytes.split_inclusive(|byte| *byte == b'\n') {
         let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
         if emitted {
@@ -77,7 +78,9 @@ pub(super) fn write_stream(state: &mut HostState, stream: Stream, bytes: &[u8]) 
         if ended {
             end_line(state, stream);
         }
+        pieces += 1 + text.len() / MAX_LOG_LINE;
     }
+    pieces
 }
 
 /// Takes what is left of both streams as lines.

@@ -1,5 +1,5 @@
-//! A linker that looks on: every call of a host function that is linked through it is counted, and what it is asked and what it
-//! answers goes onto the guest's tape, or comes from it.
+//! A linker that looks on: every call of a host function that is linked through it is counted and charged, and what it is asked and
+//! what it answers goes onto the guest's tape, or comes from it.
 //!
 //! Functions are linked as with wasmi's own linker; none has to know that somebody looks on. Arguments and results are those of the
 //! signature; what a function writes into the guest's memory is noted by [`GuestMemory`](crate::GuestMemory).
@@ -7,7 +7,7 @@
 use sanderling_protocol::flight::Answer;
 use wasmi::{AsContextMut, Caller, Error, Extern, FuncType, Val, WasmRet, WasmTy, errors::LinkerError};
 
-use super::{HostState, charge_fuel};
+use super::{FUEL_PER_HOST_CALL, HostState, charge};
 use crate::record::{Called, Tape};
 
 /// The most arguments of a host function.
@@ -227,7 +227,7 @@ impl HostValue for i32 {
     }
 }
 
-/// Calls a host function, and looks on before and after; or answers in its place.
+/// Charges a call of a host function, calls it, and looks on before and after; or answers in its place.
 fn around<V: HostValue>(
     caller: &mut Caller<'_, HostState>,
     called: Called,
@@ -241,6 +241,7 @@ fn around<V: HostValue>(
         let memory = caller.get_export("memory").and_then(Extern::into_memory);
         caller.data_mut().own.memory = memory;
     }
+    charge(caller, FUEL_PER_HOST_CALL);
     match &mut caller.data_mut().tape {
         Tape::Off => function(Caller::from(caller)),
         Tape::Record(flight) => {
@@ -284,7 +285,7 @@ fn replay<V: HostValue>(caller: &mut Caller<'_, HostState>, called: Called, argu
     });
     let over = || Error::new("the replay is over");
     let played = played.ok_or_else(over)?;
-    charge_fuel(caller, played.fuel);
+    charge(caller, played.fuel);
     match played.answer {
         Answer::Exit(status) => Err(Error::i32_exit(status)),
         Answer::Failed => Err(Error::new("the host function failed")),

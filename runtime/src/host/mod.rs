@@ -295,21 +295,15 @@ impl HostState {
     }
 }
 
-/// Fuel for one nanosecond of native work: the interpreter executes about one unit in that time.
-pub const FUEL_PER_NATIVE_NS: u64 = 1;
-
-/// Fuel for a host call besides what it copies.
-const FUEL_PER_HOST_CALL: u64 = 40;
+/// Fuel for a host call besides what it does: a call that does nothing takes about so many nanoseconds, in each of which the
+/// interpreter executes about one unit. The linker charges it, so that no function is free.
+pub(crate) const FUEL_PER_HOST_CALL: u64 = 40;
 /// Bytes copied by the host for one unit of fuel.
 const COPIED_PER_FUEL: u64 = 8;
 
 /// Charges native work as fuel, so that a guest cannot hide work in the host. What the present slice cannot pay is
 /// remembered and paid between slices.
-pub fn charge(caller: &mut Caller<'_, HostState>, native_ns: u64) {
-    charge_fuel(caller, native_ns.saturating_mul(FUEL_PER_NATIVE_NS));
-}
-
-fn charge_fuel(caller: &mut Caller<'_, HostState>, cost: u64) {
+pub(crate) fn charge(caller: &mut Caller<'_, HostState>, cost: u64) {
     let left = caller.get_fuel().unwrap_or(0);
     let paid = cost.min(left);
     if caller.set_fuel(left - paid).is_ok() {
@@ -318,18 +312,23 @@ fn charge_fuel(caller: &mut Caller<'_, HostState>, cost: u64) {
     }
 }
 
-/// Charges a call that copies `bytes`, without reading the clock: a guest that only asks the host to copy still runs out of its slice.
+/// Charges for `bytes` that are copied, without reading the clock: a guest that only asks the host to copy still runs out of its slice.
 pub(crate) fn charge_copy(caller: &mut Caller<'_, HostState>, bytes: usize) {
-    charge(caller, FUEL_PER_HOST_CALL + bytes as u64 / COPIED_PER_FUEL);
+    charge(caller, bytes as u64 / COPIED_PER_FUEL);
 }
 
-/// Runs native work, measures it and charges it.
-pub fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Caller<'_, HostState>) -> R) -> R {
+/// Runs native work, measures it and charges a unit for each nanosecond.
+pub(crate) fn native<R>(caller: &mut Caller<'_, HostState>, work: impl FnOnce(&mut Caller<'_, HostState>) -> R) -> R {
     let before = caller.data().clock.mono_ns();
     let result = work(caller);
     let took = caller.data().clock.mono_ns().saturating_sub(before);
     charge(caller, took);
     result
+}
+
+/// What a guest asks to be copied, of which there is at most so much.
+pub(crate) fn at_most(len: i32, most: usize) -> usize {
+    (len.cast_unsigned() as usize).min(most)
 }
 
 /// Links every host function there is.

@@ -23,7 +23,7 @@ use sanderling_protocol::worker::{
 };
 use wasmi::{Caller, errors::LinkerError};
 
-use super::{Errno, HostState, Linker, answer, charge_copy};
+use super::{Errno, HostState, Linker, answer, at_most, charge_copy};
 use crate::GuestMemory;
 
 // What guests are told is what is held to.
@@ -141,8 +141,7 @@ pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
         "state_get",
         |mut caller: Caller<'_, HostState>, key: i32, key_len: i32, ptr: i32, cap: i32| -> i32 {
             let found = get(&mut caller, (key, key_len), (ptr, cap));
-            let copied = found.unwrap_or(0).min(cap).unsigned_abs() as usize;
-            charge_copy(&mut caller, copied + MAX_STATE_KEY);
+            charge_copy(&mut caller, at_most(cap, found.unwrap_or(0).unsigned_abs() as usize) + MAX_STATE_KEY);
             answer(found)
         },
     )?;
@@ -150,8 +149,7 @@ pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
         IMPORTS,
         "state_set",
         |mut caller: Caller<'_, HostState>, key: i32, key_len: i32, ptr: i32, len: i32| -> i32 {
-            let length = usize::try_from(len).unwrap_or(MAX_STATE_VALUE).min(MAX_STATE_VALUE);
-            charge_copy(&mut caller, length + MAX_STATE_KEY);
+            charge_copy(&mut caller, at_most(len, MAX_STATE_VALUE) + MAX_STATE_KEY);
             answer(set(&mut caller, (key, key_len), (ptr, len)))
         },
     )?;
@@ -167,12 +165,8 @@ fn get(caller: &mut Caller<'_, HostState>, key: (i32, i32), to: (i32, i32)) -> R
     let (mut memory, state) = GuestMemory::split(caller)?;
     quota(state, "state_get")?;
     let value = state.state.get(read_key(&memory, key)?).cloned();
-    let room = memory.slice_mut(to.0, to.1)?;
+    memory.fill(to.0, to.1, value.as_deref().unwrap_or_default())?;
     let value = value.ok_or(Errno::NOENT)?;
-    let count = value.len().min(room.len());
-    if let (Some(to), Some(from)) = (room.get_mut(..count), value.get(..count)) {
-        to.copy_from_slice(from);
-    }
     i32::try_from(value.len()).map_err(|_| Errno::TOO_BIG)
 }
 

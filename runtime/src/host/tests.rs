@@ -1,10 +1,10 @@
 use sanderling_guest::{errno, frame::FrameHeader};
 use sanderling_protocol::worker::{MAX_LOG_LINE, MAX_RECORD};
 
-use super::known_imports;
+use super::{FUEL_PER_HOST_CALL, known_imports};
 use crate::{
     Outcome, Said,
-    testing::{Rig, value_of},
+    testing::{IMPORTS, Rig, value_of},
 };
 
 const S: u64 = 1_000_000_000;
@@ -37,6 +37,56 @@ fn every_known_import_is_linked() {
             assert!(!fault.message.contains("does not have"), "{}", fault.message);
         }
     }
+}
+
+/// The fuel of a frame in which the expression is computed a hundred times, on a clock that stands still.
+fn fuel_of_a_hundred(expression: &str) -> u64 {
+    let body = format!(
+        r#"(func (export "sanderling_frame") (result i32) (local $i i32)
+        (loop $l (drop {expression})
+            (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))
+        (i32.const 0))"#
+    );
+    let mut rig = Rig::with(&body, 0, |spec| spec.grants.push("state:100".parse().unwrap())).unwrap();
+    rig.guest.start().unwrap();
+    match rig.frame() {
+        Ok(Outcome::Done(report)) => report.fuel,
+        other => panic!("{expression}: {other:?}"),
+    }
+}
+
+#[test]
+fn no_host_call_is_free() {
+    let nothing = fuel_of_a_hundred("(i32.const 0)");
+    for import in IMPORTS.lines().filter(|line| line.contains("(result i32)")) {
+        let (_, function) = import.split_once("(func ").unwrap();
+        let (name, signature) = function.split_once(' ').unwrap();
+        let arguments = signature.split([' ', ')']).take_while(|word| *word != "(result");
+        let arguments: String =
+            arguments.filter(|word| word.len() == 3).map(|kind| format!("({kind}.const 0)")).collect();
+        let fuel = fuel_of_a_hundred(&format!("(call {name} {arguments})"));
+        assert!(fuel >= nothing + 100 * FUEL_PER_HOST_CALL, "{name}: {fuel}, and {nothing} without it");
+    }
+}
+
+#[test]
+fn what_a_guest_asks_for_and_does_not_get_is_not_charged() {
+    let refused =
+        fuel_of_a_hundred("(call $state_get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0x80000000))");
+    assert!(refused < 100 * 200, "{refused}");
+}
+
+#[test]
+fn each_line_of_a_program_is_charged() {
+    // A buffer of 100 bytes at 64, with nothing but ends of lines, or but for the last none.
+    let write = |fill: u8| {
+        fuel_of_a_hundred(&format!(
+            "(memory.fill (i32.const 64) (i32.const {fill}) (i32.const 100)) (i32.store (i32.const 0) (i32.const 64))
+            (i32.store (i32.const 4) (i32.const 100)) (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8))"
+        ))
+    };
+    let (lines, text) = (write(b'\n'), write(b'x'));
+    assert!(lines >= text + 100 * 99 * 50, "{lines} with a hundred lines, {text} with one");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 ;; Emits without end.
-;; ends: deadline in sanderling_frame
+;; ends: fuel in sanderling_frame
+;; limits: deadline_ms 5000, fuel_per_frame 10000000
 ;; grants: emit:out
 (module
   (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))

@@ -1,5 +1,6 @@
 ;; Writes as many lines as fit into each call to its standard output, without end.
-;; ends: deadline in sanderling_frame
+;; ends: fuel in sanderling_frame
+;; limits: deadline_ms 5000, fuel_per_frame 10000000
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)

@@ -1,5 +1,6 @@
 ;; Asks the host for the time without end.
-;; ends: deadline in sanderling_frame
+;; ends: fuel in sanderling_frame
+;; limits: deadline_ms 5000, fuel_per_frame 10000000
 (module
   (import "sanderling_v1" "now" (func $now (param i32) (result i32)))
   (memory (export "memory") 1)

@@ -1,5 +1,6 @@
 ;; Opens files that are not there, without end.
-;; ends: deadline in sanderling_frame
+;; ends: fuel in sanderling_frame
+;; limits: deadline_ms 5000, fuel_per_frame 10000000
 (module
   (import "wasi_snapshot_preview1" "path_open"
     (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

@@ -1,5 +1,6 @@
 ;; Has its frame copied to where it lies already, without end.
-;; ends: deadline in sanderling_frame
+;; ends: fuel in sanderling_frame
+;; limits: deadline_ms 5000, fuel_per_frame 10000000
 (module
   (import "sanderling_v1" "frame_read" (func $read (param i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

@@ -18,7 +18,7 @@ const CRASH: FaultCode = FaultCode::Crash;
 const CONTRACT: &str = "broke the contract";
 
 /// What the worker does, the fault, and a word of its message.
-const CASES: [(&str, FaultCode, &str); 32] = [
+const CASES: [(&str, FaultCode, &str); 33] = [
     ("silence", FaultCode::Init, "not loaded within"),
     ("garbage", CRASH, CONTRACT),
     ("huge length", CRASH, CONTRACT),
@@ -26,6 +26,7 @@ const CASES: [(&str, FaultCode, &str); 32] = [
     ("half a message", CRASH, "exit status 0"),
     ("deep json", CRASH, CONTRACT),
     ("wide json", CRASH, CONTRACT),
+    ("long name", CRASH, CONTRACT),
     ("long fault", FaultCode::Guest, "m"),
     ("drip", FaultCode::Deadline, "start function"),
     ("last words", CRASH, "exit status 3"),

@@ -61,7 +61,7 @@ const CALLS: &[c_long] = &[
 /// What is called differently on 32-bit ARM: the socket has calls of its own, and so has time of 64 bits. Those have the same numbers on
 /// every 32-bit architecture (linux/include/uapi/asm-generic/unistd.h).
 #[cfg(target_arch = "arm")]
-const OWN_CALLS: &[c_long] = &[libc::SYS_recv, libc::SYS_send, CLOCK_GETTIME64, CLOCK_NANOSLEEP_TIME64, PPOLL_TIME64];
+const OWN_CALLS: &[c_long] = &[libc::SYS_recv, libc::SYS_send, CLOCK_GETTIME64, CLOCK_NANOSLEEP_TIME64];
 #[cfg(not(target_arch = "arm"))]
 const OWN_CALLS: &[c_long] = &[];
 

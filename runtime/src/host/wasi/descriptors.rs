@@ -193,7 +193,6 @@ const END: i32 = 2;
 
 /// Moves the position in a file, and writes it.
 fn seek(caller: &mut Host<'_>, fd: i32, offset: i64, whence: i32, out: i32) -> i32 {
-    charge_copy(caller, 0);
     let state = caller.data();
     let position = match node(state, fd) {
         None => return BADF,

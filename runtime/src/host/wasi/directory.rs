@@ -9,13 +9,13 @@ use super::{
 };
 use crate::{
     GuestMemory,
-    host::{Errno, Linker, charge_copy},
+    host::{Errno, Linker, at_most, charge_copy},
 };
 
 const NAME: &[u8] = b"/dev";
 const FILE: &[u8] = b"stdin";
 /// A path is read at most this far; there is no longer one.
-const MAX_PATH: i32 = 4096;
+const MAX_PATH: usize = 4096;
 
 /// `oflags`.
 const CREATE: i32 = 1 << 0;
@@ -59,7 +59,6 @@ pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
 
 /// Writes that it is a directory, and the length of its name.
 fn prestat(caller: &mut Host<'_>, fd: i32, out: i32) -> i32 {
-    charge_copy(caller, 0);
     if fd != DIRECTORY || node(caller.data(), fd) != Some(Node::Directory) {
         return BADF;
     }
@@ -68,7 +67,6 @@ fn prestat(caller: &mut Host<'_>, fd: i32, out: i32) -> i32 {
 }
 
 fn directory_name(caller: &mut Host<'_>, fd: i32, ptr: i32, len: i32) -> i32 {
-    charge_copy(caller, 0);
     if node(caller.data(), fd) != Some(Node::Directory) {
         return BADF;
     }
@@ -82,7 +80,7 @@ fn directory_name(caller: &mut Host<'_>, fd: i32, ptr: i32, len: i32) -> i32 {
 
 /// Whether a path names the file; an errno where it cannot.
 fn look_up(caller: &mut Host<'_>, fd: i32, (path, len): (i32, i32)) -> Result<(), i32> {
-    charge_copy(caller, len.clamp(0, MAX_PATH).unsigned_abs() as usize);
+    charge_copy(caller, at_most(len, MAX_PATH));
     match node(caller.data(), fd) {
         Some(Node::Directory) => {}
         Some(_) => return Err(NOTDIR),

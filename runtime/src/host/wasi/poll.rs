@@ -69,10 +69,10 @@ pub(super) fn poll_oneoff(
     count: i32,
     out: i32,
 ) -> Result<i32, Error> {
-    charge_copy(caller, clamped(count) * SUBSCRIPTION.unsigned_abs() as usize);
     if !(1..=MAX_SUBSCRIPTIONS).contains(&count) {
         return Ok(INVAL);
     }
+    charge_copy(caller, (count * SUBSCRIPTION).unsigned_abs() as usize);
     let waits = match GuestMemory::split(caller) {
         Ok((mut memory, state)) => match read(&mut memory, state, (subscriptions, events, out), count) {
             Ok(waits) => waits,
@@ -83,10 +83,6 @@ pub(super) fn poll_oneoff(
     sleep(caller.data_mut(), earliest(&waits)).map_err(Error::host)?;
     let now = caller.data().clock.mono_ns();
     Ok(code(GuestMemory::split(caller).and_then(|(mut memory, _)| answer(&mut memory, &waits, now, events, out))))
-}
-
-fn clamped(count: i32) -> usize {
-    count.clamp(0, MAX_SUBSCRIPTIONS).unsigned_abs() as usize
 }
 
 /// Reads all subscriptions, and makes sure that all events can be written.

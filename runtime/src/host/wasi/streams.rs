@@ -1,5 +1,7 @@
 //! Reading the frame, and writing lines: `fd_read`, `fd_pread`, `fd_write`.
 
+use std::{array, iter};
+
 use wasmi::errors::LinkerError;
 
 use super::{
@@ -9,15 +11,16 @@ use super::{
 };
 use crate::{
     GuestMemory,
-    host::{
-        Errno, HostState, Linker, charge_copy,
-        lines::{Stream, write_stream},
-    },
+    host::{Errno, HostState, Linker, charge, charge_copy, lines::write_stream},
 };
 
 /// One call reads or writes at most this many buffers and bytes; the rest is for the next call, as WASI allows.
-const MAX_BUFFERS: i32 = 64;
+const MAX_BUFFERS: usize = 64;
 const MAX_BYTES: usize = 64 * 1024;
+/// Bytes of a pointer and a length.
+const VECTOR: usize = 8;
+/// Fuel for a line, or a piece of one, besides its bytes: it is held to a rate, for which the clock is read.
+const FUEL_PER_PIECE: u64 = 50;
 
 pub(super) fn register(linker: &mut Linker<'_>) -> Result<(), LinkerError> {
     linker.func_wrap(
@@ -50,14 +53,14 @@ fn read(caller: &mut Host<'_>, fd: i32, vectors: i32, count: i32, out: i32) -> i
         Some(Node::Directory) => return ISDIR,
         Some(Node::Nothing | Node::Output(_)) | None => return BADF,
     };
-    transfer(caller, count, out, |memory, state, count| {
-        let read = scatter(memory, state, position, vectors, count)?;
+    transfer(caller, (vectors, count), out, |memory, state, buffers| {
+        let read = scatter(memory, state, position, buffers)?;
         state.own.descriptors.move_to(fd, position.saturating_add(read));
         Ok(read)
     })
 }
 
-fn read_at(caller: &mut Host<'_>, fd: i32, (vectors, count): (i32, i32), offset: i64, out: i32) -> i32 {
+fn read_at(caller: &mut Host<'_>, fd: i32, vectors: (i32, i32), offset: i64, out: i32) -> i32 {
     match node(caller.data(), fd) {
         Some(Node::File(_)) => {}
         Some(Node::Directory) => return ISDIR,
@@ -65,30 +68,45 @@ fn read_at(caller: &mut Host<'_>, fd: i32, (vectors, count): (i32, i32), offset:
         None => return BADF,
     }
     let Ok(position) = usize::try_from(offset) else { return INVAL };
-    transfer(caller, count, out, |memory, state, count| scatter(memory, state, position, vectors, count))
+    transfer(caller, vectors, out, |memory, state, buffers| scatter(memory, state, position, buffers))
 }
 
 fn write(caller: &mut Host<'_>, fd: i32, vectors: i32, count: i32, out: i32) -> i32 {
     let Some(Node::Output(stream)) = node(caller.data(), fd) else { return BADF };
-    transfer(caller, count, out, |memory, state, count| gather(memory, state, stream, vectors, count))
+    let mut pieces = 0;
+    let answer = transfer(caller, (vectors, count), out, |memory, state, buffers| {
+        let mut written = 0;
+        for [ptr, len] in buffers {
+            let bytes = memory.read(ptr, len)?;
+            let taken = bytes.get(..MAX_BYTES - written).unwrap_or(bytes);
+            pieces += write_stream(state, stream, taken);
+            written += taken.len();
+        }
+        Ok(written)
+    });
+    charge(caller, FUEL_PER_PIECE * pieces as u64);
+    answer
 }
+
+/// Pointer and length of buffers that all lie in memory.
+type Buffers = iter::Take<array::IntoIter<[i32; 2], MAX_BUFFERS>>;
 
 /// Moves bytes, charges for them and says how many they were.
 fn transfer(
     caller: &mut Host<'_>,
-    count: i32,
+    (vectors, count): (i32, i32),
     out: i32,
-    moved: impl FnOnce(&mut GuestMemory<'_>, &mut HostState, i32) -> Result<usize, Errno>,
+    moved: impl FnOnce(&mut GuestMemory<'_>, &mut HostState, Buffers) -> Result<usize, Errno>,
 ) -> i32 {
-    if count < 0 {
-        return INVAL;
-    }
+    let Ok(count) = usize::try_from(count) else { return INVAL };
+    let count = count.min(MAX_BUFFERS);
     let moved = GuestMemory::split(caller).and_then(|(mut memory, state)| {
         // Before anything happens that the guest would not hear of.
         memory.read_array::<4>(out)?;
-        moved(&mut memory, state, count.min(MAX_BUFFERS))
+        let buffers = buffers(&memory, vectors, count)?;
+        moved(&mut memory, state, buffers)
     });
-    charge_copy(caller, moved.unwrap_or(0));
+    charge_copy(caller, moved.unwrap_or(0) + count * VECTOR);
     code(moved.and_then(|moved| {
         let moved = u32::try_from(moved).map_err(|_| Errno::INVAL)?;
         let (mut memory, _) = GuestMemory::split(caller)?;
@@ -96,50 +114,24 @@ fn transfer(
     }))
 }
 
-/// Pointer and length of one buffer.
-fn buffer(memory: &GuestMemory<'_>, vectors: i32, index: i32) -> Result<(i32, i32), Errno> {
-    let vector = vectors.wrapping_add(index.wrapping_mul(8));
-    Ok((memory.read_u32(vector)?.cast_signed(), memory.read_u32(vector.wrapping_add(4))?.cast_signed()))
-}
-
-fn gather(
-    memory: &GuestMemory<'_>,
-    state: &mut HostState,
-    stream: Stream,
-    vectors: i32,
-    count: i32,
-) -> Result<usize, Errno> {
-    let mut written = 0;
-    for index in 0..count {
-        let (ptr, len) = buffer(memory, vectors, index)?;
-        let bytes = memory.read(ptr, len)?;
-        let taken = bytes.get(..MAX_BYTES - written).unwrap_or(bytes);
-        write_stream(state, stream, taken);
-        written += taken.len();
-        if taken.len() < bytes.len() {
-            break;
-        }
+fn buffers(memory: &GuestMemory<'_>, vectors: i32, count: usize) -> Result<Buffers, Errno> {
+    let length = i32::try_from(count * VECTOR).map_err(|_| Errno::INVAL)?;
+    let words = memory.read(vectors, length)?.as_chunks::<4>().0;
+    let mut buffers = [[0; 2]; MAX_BUFFERS];
+    for (buffer, words) in buffers.iter_mut().zip(words.as_chunks::<2>().0) {
+        *buffer = words.map(i32::from_le_bytes);
+        let [ptr, len] = *buffer;
+        memory.read(ptr, len)?;
     }
-    Ok(written)
+    Ok(buffers.into_iter().take(count))
 }
 
-fn scatter(
-    memory: &mut GuestMemory<'_>,
-    state: &HostState,
-    position: usize,
-    vectors: i32,
-    count: i32,
-) -> Result<usize, Errno> {
+fn scatter(memory: &mut GuestMemory<'_>, state: &HostState, position: usize, buffers: Buffers) -> Result<usize, Errno> {
+    let rest = content(state).get(position..).unwrap_or_default();
+    let rest = rest.get(..MAX_BYTES).unwrap_or(rest);
     let mut total = 0;
-    for index in 0..count {
-        let (ptr, len) = buffer(memory, vectors, index)?;
-        let to = memory.slice_mut(ptr, len)?;
-        let rest = content(state).get(position.saturating_add(total)..).unwrap_or_default();
-        let taken = to.len().min(rest.len()).min(MAX_BYTES - total);
-        if let (Some(to), Some(from)) = (to.get_mut(..taken), rest.get(..taken)) {
-            to.copy_from_slice(from);
-        }
-        total += taken;
+    for [ptr, len] in buffers {
+        total += memory.fill(ptr, len, rest.get(total..).unwrap_or_default())?;
     }
     Ok(total)
 }

@@ -12,6 +12,8 @@ use crate::{
     host::{Errno, charge_copy},
 };
 
+/// A string is charged as so many bytes more than it has.
+const COPIED_PER_STRING: usize = 64;
 /// What every program is called.
 const PROGRAM: &str = "module";
 
@@ -24,7 +26,10 @@ pub(crate) struct Strings {
 
 /// Strings, each ended by a zero byte.
 #[derive(Debug, Default)]
-pub(super) struct List(Vec<u8>);
+pub(super) struct List {
+    bytes: Vec<u8>,
+    count: usize,
+}
 
 impl Strings {
     /// Out of a `config`, as JSON text.
@@ -55,23 +60,23 @@ fn environment(config: &Value) -> Option<Vec<(&str, &str)>> {
 impl List {
     fn push(&mut self, text: &str) {
         if !text.contains('\0') {
-            self.0.extend_from_slice(text.as_bytes());
-            self.0.push(0);
+            self.bytes.extend_from_slice(text.as_bytes());
+            self.bytes.push(0);
+            self.count += 1;
         }
     }
 
     fn strings(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.split_inclusive(|byte| *byte == 0)
+        self.bytes.split_inclusive(|byte| *byte == 0)
     }
 }
 
 /// Writes how many strings there are, and how long they are together.
 pub(super) fn sizes(caller: &mut Host<'_>, list: fn(&Strings) -> &List, count: i32, size: i32) -> i32 {
-    charge_copy(caller, 0);
     code(GuestMemory::split(caller).and_then(|(mut memory, state)| {
         let list = list(&state.strings);
-        memory.write(count, &word(list.strings().count())?)?;
-        memory.write(size, &word(list.0.len())?)
+        memory.write(count, &word(list.count)?)?;
+        memory.write(size, &word(list.bytes.len())?)
     }))
 }
 
@@ -85,7 +90,7 @@ pub(super) fn get(caller: &mut Host<'_>, list: fn(&Strings) -> &List, pointers: 
             memory.write(at, string)?;
             at = at.wrapping_add(i32::try_from(string.len()).map_err(|_| Errno::FAULT)?);
         }
-        Ok(list.0.len())
+        Ok(list.bytes.len() + COPIED_PER_STRING * list.count)
     });
     charge_copy(caller, result.unwrap_or(0));
     result.map_or_else(|error| code(Err(error)), |_| SUCCESS)

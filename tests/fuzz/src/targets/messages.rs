@@ -35,14 +35,19 @@ pub fn topic(bytes: &[u8]) {
 
 /// How many bytes come at a time, then a stream of messages.
 ///
-/// The stream is cut into the same messages however it comes, what waits is bounded, and what is understood is written as it was read.
+/// The stream is cut into the same messages however it comes, what waits is bounded, what is understood is written as it was read, and what is
+/// not is not quoted at length.
 pub fn worker(bytes: &[u8]) {
     let Some((step, stream)) = bytes.split_first() else { return };
     let step = usize::from(*step).max(1);
     let whole = cut(stream, stream.len().max(1));
     assert_eq!(cut(stream, step), whole);
     for (tag, body) in whole {
-        if let Ok(message) = FromWorker::decode((tag, &body)) {
+        let read = FromWorker::decode((tag, &body));
+        if let Err(error) = &read {
+            assert!(error.to_string().len() < 1024, "{error}");
+        }
+        if let Ok(message) = read {
             match message {
                 FromWorker::Emit { payload, .. } => assert!(payload.len() <= MAX_RECORD),
                 FromWorker::StateSet { key, value } => {

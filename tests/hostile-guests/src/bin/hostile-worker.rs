@@ -46,6 +46,7 @@ impl Hostile {
             }
             "deep json" => self.message(72, "[".repeat(200_000).as_bytes()),
             "wide json" => self.message(65, format!("{{\"module_us\":{}}}", "9".repeat(100_000)).as_bytes()),
+            "long name" => self.message(65, format!("{{\"\\u001b[2J{}\":1}}", "x".repeat(200_000)).as_bytes()),
             "long fault" => self.say(&FromWorker::Fault(Fault {
                 trap: Some("t\u{1b}[31m".repeat(3_000)),
                 export: Some("e".repeat(50_000)),
