@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 /// Scores of two engines on one tensor.
 const SAME_TENSOR: f64 = 1e-4;
-/// Scores on the same image, scaled by two image libraries. The runtime adds up pixels along columns before rows, Pillow, which
-/// wrote the expected scores, along rows before columns; both round to 8 bits in between, so about 18 in 100 pixels differ by
-/// one gray level. On an image that the model is unsure of, that moves the score by up to 0.048.
+/// Scores on the same image, scaled by two image libraries. Pillow, which wrote the expected scores, rounds to 8 bits between
+/// columns and rows, and the runtime does not, so about one in five pixels differs by one gray level. On an image that the model is
+/// unsure of, that moves the score by up to 0.048.
 const SAME_IMAGE: f64 = 0.06;
 const IMAGES: usize = 120;
 const THRESHOLD: f64 = 0.9;

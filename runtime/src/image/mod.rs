@@ -6,7 +6,7 @@
 //! sizes that a header or an operation claims were held against the limits. What depends on an operation and on the kind of a
 //! frame is worked out once, and kept for the last [`MAX_PLANS`] of them; so a steady stream of frames allocates nothing.
 //!
-//! The order of an operation: the frame is cropped (pixels outside of the crop do not bleed in), resized as 8-bit samples, columns
+//! The order of an operation: the frame is cropped (pixels outside of the crop do not bleed in), resized, columns
 //! first and then rows, and only then converted, normalised and laid out. So no pixel is converted that the tensor does not have.
 //! Of YUYV and NV12 luma and chroma are resized each in its own resolution, and become RGB at the tensor's size (BT.601, limited
 //! range, as video devices deliver it); along an axis that keeps its size, and with the filter nearest, chroma is repeated, so
@@ -14,7 +14,7 @@
 //! is built for tests alone, says the same in the plainest way, and the tests hold this one to it byte by byte.
 //!
 //! For gray8 and rgb8 the result is that of Pillow's `crop`, `resize` (`NEAREST`, `BILINEAR`, `BOX`), `convert`: the same with nearest, and
-//! within one gray level with the others, and two in a few samples of noise, since Pillow goes along rows first and rounds to 8 bits between.
+//! within one gray level with the others, since Pillow rounds to 8 bits twice and this once.
 //!
 //! Failure modes: an [`ImageError`] for a frame that is no image or is shorter than it claims, for a crop outside of
 //! it, and for buffers above the limit.
