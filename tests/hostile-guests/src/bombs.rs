@@ -10,7 +10,6 @@ const SURVIVES: &str = "survives";
 const LATE: &str = "deadline in sanderling_frame";
 
 const I32: u8 = 0x7f;
-const V128: u8 = 0x7b;
 const END: u8 = 0x0b;
 const DROP: u8 = 0x1a;
 const CONST: [u8; 2] = [0x41, 0x01];
@@ -204,21 +203,16 @@ fn branches(module: &mut Module, values: usize, ways: usize) {
 fn wide() -> Vec<Guest> {
     // Calls function 2 without end.
     let calls = b"\x00\x03\x40\x10\x02\x1a\x0c\x00\x0b\x00\x0b".to_vec();
-    let with_locals = |count: usize, kind: u8| [&[1][..], &leb(count), &[kind], &ZERO[1..]].concat();
+    let with_locals = |count: usize| [&[1][..], &leb(count), &[I32], &ZERO[1..]].concat();
     vec![
         module("locals", "Calls a function with 30,000 variables, without end.", LATE, |module| {
             module.frame = calls.clone();
             module.functions = vec![0];
-            module.bodies = vec![with_locals(30_000, I32)];
-        }),
-        module("locals-of-vectors", "Calls a function with 15,000 vectors, without end.", LATE, |module| {
-            module.frame = calls.clone();
-            module.functions = vec![0];
-            module.bodies = vec![with_locals(15_000, V128)];
+            module.bodies = vec![with_locals(30_000)];
         }),
         module("locals-too-many", "Has a function with more variables than it may have.", INIT, |module| {
             module.functions = vec![0];
-            module.bodies = vec![with_locals(50_000, I32)];
+            module.bodies = vec![with_locals(50_000)];
         }),
         module(
             "values-handed-around",
