@@ -3,6 +3,8 @@
 // Doc comments here are help texts for a terminal, where `<name>` is a word to fill in.
 #![allow(rustdoc::invalid_html_tags)]
 
+#[cfg_attr(not(feature = "backtrace"), path = "no_backtrace.rs")]
+mod backtrace;
 mod broker;
 mod capsule;
 mod cli;

@@ -16,11 +16,12 @@ use sanderling_protocol::{
 };
 use sanderling_runtime::{
     Observed, Observer, Stop,
-    replay::{Backtrace, End, ReplaySpec, Replayed, backtrace, replay},
+    replay::{End, ReplaySpec, Replayed, replay},
 };
 use serde_json::{Value, json};
 
 use crate::{
+    backtrace::BacktraceOptions,
     home::{self, Home},
     repo,
     say::Say,
@@ -28,8 +29,8 @@ use crate::{
 
 /// What `--help` ends with.
 pub(crate) const AFTER_HELP: &str = "\
-The module is looked for in the fleet's folder by the digest in the capsule; --module names a file instead, such as a build of
-the same source with debug information.
+The module is looked for in the fleet's folder by the digest in the capsule; --module names a file instead, such as another build
+of the same source.
 
 Exit status: 0 where the fault came again, with the same fuel, memory and host calls; 1 where it did not.";
 
@@ -44,9 +45,8 @@ pub(crate) struct ReplayOptions {
     /// Print each host call.
     #[arg(long)]
     trace: bool,
-    /// Print the functions of the module that were being called at the end, by the names in its name section.
-    #[arg(long)]
-    backtrace: bool,
+    #[command(flatten)]
+    backtrace: BacktraceOptions,
 }
 
 /// Runs a capsule again; whether what it says came again.
@@ -61,12 +61,7 @@ pub(crate) fn run(options: &ReplayOptions, home: &Home, say: Say) -> Result<bool
     let came_again = came_again(&capsule.manifest, &replayed);
     let mut told = words(&capsule.manifest, &replayed, came_again);
     let mut value = value(&capsule.manifest, &replayed, came_again);
-    if options.backtrace {
-        let backtrace = backtrace(capsule.record, &spec)?;
-        told.extend(backtrace_words(&backtrace));
-        let functions = backtrace.functions.iter().map(|(index, name)| json!({ "index": index, "name": name }));
-        value["backtrace"] = functions.collect();
-    }
+    options.backtrace.tell(capsule.record, &spec, &mut told, &mut value)?;
     say.result(&told, &value)?;
     Ok(came_again)
 }
@@ -162,19 +157,6 @@ fn words(manifest: &Manifest, replayed: &Replayed, came_again: bool) -> Vec<Stri
         words.push(format!("state     memories and globals are {same}: {recorded:016x}, {now:016x}"));
     }
     words.push(if came_again { "it came again".to_owned() } else { "it did not come again".to_owned() });
-    words
-}
-
-/// The functions, innermost first.
-fn backtrace_words(backtrace: &Backtrace) -> Vec<String> {
-    let mut words = vec![format!("backtrace of: {}", backtrace.end)];
-    if backtrace.functions.is_empty() {
-        words.push("  no function of the module was being called".to_owned());
-    }
-    words.extend(backtrace.functions.iter().enumerate().map(|(depth, (index, name))| match name {
-        Some(name) => format!("{depth:4}  {name} (function {index})"),
-        None => format!("{depth:4}  function {index}"),
-    }));
     words
 }
 

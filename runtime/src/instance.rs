@@ -30,8 +30,6 @@ use calls::Failed;
 mod body;
 mod calls;
 
-const MIB: usize = 1 << 20;
-
 /// A guest that is loaded.
 ///
 /// ```
@@ -113,14 +111,13 @@ impl Guest {
         inputs: Vec<InputDecode>,
         loaded: Loaded,
     ) -> Self {
-        let max_bytes = (limits.native_memory_mib as usize).saturating_mul(MIB);
         Self {
             body,
             clock,
             limits: *limits,
             inputs,
             loaded,
-            decode_limits: DecodeLimits { max_bytes, ..DecodeLimits::default() },
+            decode_limits: DecodeLimits::of(limits),
             spare: Vec::new(),
             given: None,
             fuel: None,
@@ -283,8 +280,7 @@ impl Guest {
         header: &FrameHeader,
         bytes: FrameBytes,
     ) -> Result<(CurrentFrame, Option<FrameBytes>), Failed> {
-        let sensor = header.sensor();
-        let wanted = self.inputs.iter().find(|input| input.sensor == sensor).map_or(Decode::None, |input| input.decode);
+        let wanted = image::wanted(&self.inputs, header);
         if wanted == Decode::None {
             return Ok((CurrentFrame { header: *header, bytes }, None));
         }

@@ -24,8 +24,9 @@ mod memory;
 mod module;
 mod output;
 mod random;
-mod record;
+pub mod record;
 pub mod replay;
+pub mod sections;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod testing;
@@ -37,6 +38,7 @@ pub use host::{
 };
 pub use infer::models::NamedModel;
 pub use instance::{FrameReport, Guest, Outcome};
+pub use limits::{GROW_FUEL, GuestLimiter};
 pub use load::{LoadSpec, Loaded};
 pub(crate) use memory::GuestMemory;
 pub use output::{Output, Recorder, Said};

@@ -14,6 +14,10 @@ use wasmi_core::LimiterError;
 const MIB: usize = 1 << 20;
 /// A table element is counted with this many bytes.
 const ELEMENT: usize = 16;
+/// A guest has at most so many tables …
+const MOST_TABLES: usize = 64;
+/// … and memories.
+const MOST_MEMORIES: usize = 16;
 /// The first slice of fuel is small, since it is not known yet how long the guest takes for its fuel: a call of a function with many
 /// locals costs as little as one without.
 const FIRST_SLICE: u64 = 50_000;
@@ -30,7 +34,7 @@ const SLOW_SLICE_NS: u64 = 2_000_000;
 /// What the slices after a slow one should take.
 const SLICE_NS: u64 = 1_000_000;
 /// What `memory.grow` and `table.grow` cost besides the memory that they fill: the most that wasmi lets an instruction cost.
-pub(crate) const GROW_FUEL: u8 = u8::MAX;
+pub const GROW_FUEL: u8 = u8::MAX;
 /// Start functions may build plans and tables: they get this many frames' worth of fuel and time …
 const START_FRAMES: u64 = 10;
 /// … and at least this much time.
@@ -94,9 +98,9 @@ impl Budget {
     }
 }
 
-/// Holds all memories and tables of a guest together to `memory_mib`.
+/// Holds all memories and tables of a guest together to `memory_mib`, whatever engine asks.
 #[derive(Debug)]
-pub(crate) struct GuestLimiter {
+pub struct GuestLimiter {
     most: usize,
     memories: usize,
     tables: usize,
@@ -106,19 +110,49 @@ pub(crate) struct GuestLimiter {
 }
 
 impl GuestLimiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// One by which nothing has grown yet.
+    pub fn new(limits: &Limits) -> Self {
         let most = usize::try_from(limits.memory_mib).unwrap_or(usize::MAX).saturating_mul(MIB);
         Self { most, memories: 0, tables: 0, last: 0, refused: false }
     }
 
     /// Bytes of linear memory, all memories together.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    pub fn memory_bytes(&self) -> u64 {
         self.memories as u64
     }
 
     /// Whether a growth was ever refused.
     pub(crate) fn refused(&self) -> bool {
         self.refused
+    }
+
+    /// Whether a memory may grow, in bytes.
+    pub fn grow_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        let fits = maximum.is_none_or(|most| desired <= most) && self.admit(desired.saturating_sub(current));
+        if fits {
+            self.memories += self.last;
+        }
+        fits
+    }
+
+    /// Takes the growth of a memory back that was allowed last, and failed after all.
+    pub fn memory_failed(&mut self) {
+        self.memories = self.memories.saturating_sub(std::mem::take(&mut self.last));
+    }
+
+    /// Whether a table may grow, in elements.
+    pub fn grow_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        let added = desired.saturating_sub(current).saturating_mul(ELEMENT);
+        let fits = maximum.is_none_or(|most| desired <= most) && self.admit(added);
+        if fits {
+            self.tables += self.last;
+        }
+        fits
+    }
+
+    /// As [`GuestLimiter::memory_failed`], of a table.
+    pub fn table_failed(&mut self) {
+        self.tables = self.tables.saturating_sub(std::mem::take(&mut self.last));
     }
 
     fn admit(&mut self, added: usize) -> bool {
@@ -134,31 +168,22 @@ type Growth = Result<bool, LimiterError>;
 
 impl ResourceLimiter for GuestLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Growth {
-        let fits = maximum.is_none_or(|most| desired <= most) && self.admit(desired.saturating_sub(current));
-        if fits {
-            self.memories += self.last;
-        }
-        Ok(fits)
+        Ok(self.grow_memory(current, desired, maximum))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Growth {
-        let added = desired.saturating_sub(current).saturating_mul(ELEMENT);
-        let fits = maximum.is_none_or(|most| desired <= most) && self.admit(added);
-        if fits {
-            self.tables += self.last;
-        }
-        Ok(fits)
+        Ok(self.grow_table(current, desired, maximum))
     }
 
     fn memory_grow_failed(&mut self, _error: &MemoryError) -> Result<(), LimiterError> {
-        self.memories = self.memories.saturating_sub(std::mem::take(&mut self.last));
+        self.memory_failed();
         Ok(())
     }
 
     /// wasmi 2.0 does not note where it was when fuel ends within `table.grow`: resumed, it would go on somewhere else in the function,
     /// with whatever its registers hold. An error makes it a trap (`GrowthOperationLimited`, which comes from here alone).
     fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
-        self.tables = self.tables.saturating_sub(std::mem::take(&mut self.last));
+        self.table_failed();
         match error {
             TableError::OutOfFuel { .. } => Err(LimiterError::ResourceLimiterDeniedAllocation),
             _ => Ok(()),
@@ -170,11 +195,11 @@ impl ResourceLimiter for GuestLimiter {
     }
 
     fn tables(&self) -> usize {
-        64
+        MOST_TABLES
     }
 
     fn memories(&self) -> usize {
-        16
+        MOST_MEMORIES
     }
 }
 

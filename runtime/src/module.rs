@@ -17,6 +17,7 @@ use crate::{
     host::{self, HostState},
     limits::GROW_FUEL,
     record::{Exposed, Start, expose},
+    sections::{HEAD, Sections, leb, put_leb, put_section},
 };
 
 /// What a module's start section becomes: an export, since wasmi runs a start section in one piece.
@@ -168,35 +169,12 @@ fn check(bytes: &[u8]) -> Result<(), ModuleError> {
 
 fn check_sections(module: &[u8]) -> Result<(), ModuleError> {
     let mut sections = Sections::of(module);
-    while let Some(section) = sections.0.first().copied() {
-        let at = module.len() - sections.0.len();
+    while let Some(section) = sections.rest().first().copied() {
+        let at = module.len() - sections.rest().len();
         let (_, content) = sections.next().flatten().ok_or(ModuleError::CutOff { section, at })?;
         check_section(section, content)?;
     }
     Ok(())
-}
-
-/// The sections of a module, by number and content; `None` in the place of one that is cut off.
-pub(crate) struct Sections<'a>(&'a [u8]);
-
-impl<'a> Sections<'a> {
-    /// Those after the magic number and the version.
-    pub(crate) fn of(module: &'a [u8]) -> Self {
-        Self(module.get(8..).unwrap_or_default())
-    }
-}
-
-impl<'a> Iterator for Sections<'a> {
-    type Item = Option<(u8, &'a [u8])>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (number, after) = std::mem::take(&mut self.0).split_first()?;
-        let section = leb(after).and_then(|(length, body)| body.split_at_checked(usize::try_from(length).ok()?));
-        Some(section.map(|(content, rest)| {
-            self.0 = rest;
-            (*number, content)
-        }))
-    }
 }
 
 fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
@@ -214,7 +192,7 @@ fn check_section(section: u8, content: &[u8]) -> Result<(), ModuleError> {
 
 /// The module with its start section made an export. One whose start section is not well formed stays as it is, to be refused.
 fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let Some(header) = bytes.get(..8) else { return Cow::Borrowed(bytes) };
+    let Some(header) = bytes.get(..HEAD) else { return Cow::Borrowed(bytes) };
     // Up to one that is cut off.
     let mut sections: Vec<(u8, &[u8])> = Sections::of(bytes).flatten().collect();
     let starts: Vec<usize> =
@@ -230,7 +208,8 @@ fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
         },
         None => (0, &[][..]),
     };
-    let mut content = to_leb(count.saturating_add(1));
+    let mut content = Vec::with_capacity(entries.len() + 32);
+    put_leb(&mut content, count.saturating_add(1));
     content.extend_from_slice(entries);
     content.push(START_SECTION.len() as u8);
     content.extend_from_slice(START_SECTION.as_bytes());
@@ -243,34 +222,9 @@ fn export_start(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(bytes.len() + content.len());
     out.extend_from_slice(header);
     for (id, content) in sections {
-        out.push(id);
-        out.extend(to_leb(u32::try_from(content.len()).unwrap_or(u32::MAX)));
-        out.extend_from_slice(content);
+        put_section(&mut out, id, content);
     }
     Cow::Owned(out)
-}
-
-fn to_leb(mut number: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(5);
-    while number >= 0x80 {
-        bytes.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number.to_le_bytes()[0]);
-    bytes
-}
-
-/// An unsigned 32-bit number in LEB128, and what follows it.
-pub(crate) fn leb(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let mut value = 0u32;
-    for (index, byte) in bytes.iter().enumerate().take(5) {
-        let part = u32::from(byte & 0x7f);
-        value |= part.checked_shl(u32::try_from(index).ok()? * 7)?;
-        if byte & 0x80 == 0 {
-            return Some((value, bytes.get(index + 1..)?));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

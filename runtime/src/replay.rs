@@ -11,15 +11,18 @@ use std::{fmt, sync::Arc};
 use sanderling_guest::frame::FrameHeader;
 use sanderling_protocol::{
     deployment::{Execution, Limits},
-    flight::{Basis, Entry, Export, FlightError, Header, Snapshot},
+    flight::{Export, FlightError, Snapshot},
     worker::{Fault, FaultCode, InputDecode},
 };
 use thiserror::Error;
 
 use crate::{
     FakeClock, FrameBytes, Guest, LoadSpec, Outcome, Output, Ports, SeededRandom,
-    record::{Observer, Player, Recorded, Stop, Tape, function_names, shadow},
+    record::{Observer, Player, Recorded, Stop, Tape},
 };
+pub use script::Script;
+
+mod script;
 
 /// What of a deployment a replay needs.
 #[derive(Clone, Debug)]
@@ -134,19 +137,14 @@ impl fmt::Display for End {
 /// # Errors
 /// [`ReplayError`] where it cannot even be begun.
 pub fn replay(record: &[u8], spec: &ReplaySpec<'_>, observer: Option<Observer>) -> Result<Replayed, ReplayError> {
-    let header = Header::read(record, record.len())?.ok_or(ReplayError::Empty)?;
-    let log = record.get(header.snapshot_end..header.log_end).unwrap_or_default();
-    let plan = Plan::of(log)?;
-    let fresh = spec.execution != Execution::Reactor;
-    match load(&header, record, Player::new(log, observer), spec)? {
-        Ok(guest) => {
-            let starts = header.basis == Basis::Instance && !fresh;
-            Ok(Run { guest, plan, done: 0, frames: 0, fuel: 0 }.all(starts))
-        }
+    let script = Script::read(record)?;
+    let starts = script.snapshot.is_none() && spec.execution == Execution::Reactor;
+    match load(&script, Player::new(script.log, observer), spec)? {
+        Ok(guest) => Ok(Run { guest, script, done: 0, frames: 0, fuel: 0 }.all(starts)),
         Err(fault) => Ok(Replayed {
             end: End::Fault(fault),
-            recorded: plan.fault,
-            recorded_state: plan.state,
+            recorded: script.fault,
+            recorded_state: script.state,
             state: None,
             frames: 0,
             calls: 0,
@@ -155,85 +153,13 @@ pub fn replay(record: &[u8], spec: &ReplaySpec<'_>, observer: Option<Observer>) 
     }
 }
 
-/// Where a replay ended: the functions that were called, innermost first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backtrace {
-    /// How it ended, on the way with a shadow of the stack.
-    pub end: End,
-    /// Each with its number in the module, and its name where the module has names.
-    pub functions: Vec<(u32, Option<String>)>,
-}
-
-/// Runs a record again with a shadow of the guest's call stack, and tells what was on it at the end. The fuel is another then; a guest that
-/// was ended by fuel or time is ended at about the place.
-///
-/// # Errors
-/// As [`replay`]; and where the module cannot be given a shadow.
-pub fn backtrace(record: &[u8], spec: &ReplaySpec<'_>) -> Result<Backtrace, ReplayError> {
-    let header = Header::read(record, record.len())?.ok_or(ReplayError::Empty)?;
-    let log = record.get(header.snapshot_end..header.log_end).unwrap_or_default();
-    let shadowed = shadow(spec.module);
-    let module = shadowed.ok_or_else(|| ReplayError::Module("it cannot be given a shadow of its stack".to_owned()))?;
-    let mut limits = spec.limits;
-    limits.memory_mib = limits.memory_mib.saturating_add(1);
-    let shadowed = ReplaySpec { module: &module, limits, ..spec.clone() };
-    let plan = Plan::of(log)?;
-    match load(&header, record, Player::new(log, None).inexact(), &shadowed)? {
-        Ok(guest) => {
-            let starts = header.basis == Basis::Instance && spec.execution == Execution::Reactor;
-            let mut run = Run { guest, plan, done: 0, frames: 0, fuel: 0 };
-            let end = run.steps(starts);
-            Ok(Backtrace { end, functions: functions(&mut run.guest, spec.module) })
-        }
-        Err(fault) => Ok(Backtrace { end: End::Fault(fault), functions: Vec::new() }),
-    }
-}
-
-fn functions(guest: &mut Guest, module: &[u8]) -> Vec<(u32, Option<String>)> {
-    let names = function_names(module);
-    let stack = guest.body().stack();
-    stack.into_iter().map(|index| (index, names.get(&index).cloned())).collect()
-}
-
-/// What the record holds, seen beforehand.
-#[derive(Debug, Default)]
-struct Plan {
-    /// How often the guest is entered: once to start, and for each frame and to stop.
-    entries: u64,
-    fault: Option<Fault>,
-    state: Option<u64>,
-}
-
-impl Plan {
-    fn of(log: &[u8]) -> Result<Self, FlightError> {
-        let mut plan = Self::default();
-        let mut rest = log;
-        while let Some(entry) = Entry::take(&mut rest)? {
-            match entry {
-                Entry::Frame { .. } => plan.entries += 1,
-                Entry::Begin(begun) if begun.export == Export::Stop => plan.entries += 1,
-                Entry::Fault(json) => {
-                    let fault = serde_json::from_slice(json);
-                    plan.fault = Some(fault.map_err(|_| FlightError::Form { what: "a fault" })?);
-                }
-                Entry::State(digest) => plan.state = Some(digest),
-                _ => {}
-            }
-        }
-        Ok(plan)
-    }
-}
-
 type Loaded = Result<Guest, Fault>;
 
 /// A guest in the state from which the log goes on.
-fn load(header: &Header, record: &[u8], player: Player, spec: &ReplaySpec<'_>) -> Result<Loaded, ReplayError> {
-    let snapshot = record.get(sanderling_protocol::flight::HEADER..header.snapshot_end).unwrap_or_default();
-    match (header.basis, spec.execution) {
-        (Basis::Nothing, _) => Err(ReplayError::Partial { wanted: header.wanted }),
-        (Basis::Instance, Execution::Reactor) => Ok(from_the_start(player, spec)),
-        (Basis::Instance, _) => bare(player, spec, None),
-        (Basis::Snapshot, _) => bare(player, spec, Some(&Snapshot::read(snapshot)?)),
+fn load(script: &Script<'_>, player: Player, spec: &ReplaySpec<'_>) -> Result<Loaded, ReplayError> {
+    match (&script.snapshot, spec.execution) {
+        (None, Execution::Reactor) => Ok(from_the_start(player, spec)),
+        (snapshot, _) => bare(player, spec, snapshot.as_ref()),
     }
 }
 
@@ -285,23 +211,23 @@ impl Output for Silence {
     fn denied(&mut self, _function: &'static str) {}
 }
 
-struct Run {
+struct Run<'a> {
     guest: Guest,
-    plan: Plan,
+    script: Script<'a>,
     /// How often the guest was entered, its start not counted.
     done: u64,
     frames: u64,
     fuel: u64,
 }
 
-impl Run {
+impl Run<'_> {
     fn all(mut self, starts: bool) -> Replayed {
         let end = self.steps(starts);
         let calls = self.player().map_or(0, |player| player.calls());
         Replayed {
             end,
-            recorded: self.plan.fault,
-            recorded_state: self.plan.state,
+            recorded: self.script.fault,
+            recorded_state: self.script.state,
             state: self.guest.digest(),
             frames: self.frames,
             calls,
@@ -377,18 +303,15 @@ impl Run {
 
     /// Gives the last call just the fuel that it had used when its time had run out.
     fn limit_last(&mut self) {
-        if self.done == self.plan.entries
-            && let Some(fault) = &self.plan.fault
-            && fault.code == FaultCode::Deadline
-        {
-            self.guest.fuel = Some(fault.fuel_used);
+        if self.done == self.script.entries {
+            self.guest.fuel = self.script.fuel_at_deadline();
         }
     }
 
     /// A call that came to its end after its deadline is a fault in the record and none here.
     fn ran_out_of_time(&self, fuel: u64) -> Option<End> {
-        let last = self.done == self.plan.entries;
-        let recorded = self.plan.fault.as_ref().filter(|fault| last && fault.code == FaultCode::Deadline)?;
+        let last = self.done == self.script.entries;
+        let recorded = self.script.fault.as_ref().filter(|fault| last && fault.code == FaultCode::Deadline)?;
         (recorded.fuel_used == fuel).then(|| End::Fault(recorded.clone()))
     }
 
@@ -402,7 +325,7 @@ impl Run {
         let by_time = |recorded: &&Fault| {
             recorded.code == FaultCode::Deadline && (fault.code == FaultCode::Fuel || ended_by_host)
         };
-        match self.plan.fault.as_ref().filter(by_time) {
+        match self.script.fault.as_ref().filter(by_time) {
             Some(recorded) => {
                 let (code, message, trap) = (recorded.code, recorded.message.clone(), recorded.trap.clone());
                 End::Fault(Fault { code, message, trap, ..fault })

@@ -64,6 +64,22 @@ pub struct Memory<'a> {
     pub pages: Pages<'a>,
 }
 
+impl Memory<'_> {
+    /// Writes it over `bytes`; what is not kept of it becomes zero.
+    ///
+    /// # Errors
+    /// [`FlightError::Form`] where `bytes` are fewer than it has.
+    pub fn write_to(&self, bytes: &mut [u8]) -> Result<(), FlightError> {
+        bytes.fill(0);
+        for page in self.pages {
+            let at = usize::try_from(page.at).unwrap_or(usize::MAX);
+            let place = at.checked_add(page.content.len()).and_then(|end| bytes.get_mut(at..end));
+            place.ok_or(FlightError::Form { what: "a page outside of its memory" })?.copy_from_slice(page.content);
+        }
+        Ok(())
+    }
+}
+
 /// The pages of a memory that are not all zeros, as an iterator over runs of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pages<'a>(&'a [u8]);

@@ -133,6 +133,11 @@ fn a_snapshot_is_held_to_its_own_sizes() {
     assert_eq!(snapshot.globals, [Global { index: 0, kind: GlobalKind::I64, bits: 5 }]);
     let pages: Vec<_> = snapshot.memories[0].pages.collect();
     assert_eq!(pages, [Page { at: 2 * PAGE as u64, content: &[7; PAGE] }]);
+    let mut memory = vec![1; 65_536];
+    snapshot.memories[0].write_to(&mut memory).unwrap();
+    assert!(memory.iter().enumerate().all(|(at, byte)| *byte == if at / PAGE == 2 { 7 } else { 0 }));
+    let outside = FlightError::Form { what: "a page outside of its memory" };
+    assert_eq!(snapshot.memories[0].write_to(&mut memory[..2 * PAGE]), Err(outside));
 
     for end in 0..bytes.len() {
         assert!(Snapshot::read(&bytes[..end]).is_err(), "cut at {end}");

@@ -279,7 +279,7 @@ fn replay<V: HostValue>(caller: &mut Caller<'_, HostState>, called: Called, argu
     let played = with_memory(caller, |memory, state| {
         let frame = state.frame.as_ref().map_or(&[][..], |frame| &frame.bytes);
         match &mut state.tape {
-            Tape::Replay(player) => player.call(called, arguments, memory, frame),
+            Tape::Replay(player) => player.call((called.module, called.name), arguments, memory, frame),
             Tape::Off | Tape::Record(_) => None,
         }
     });

@@ -16,7 +16,10 @@ use std::io::Cursor;
 
 use png::{ColorType, Transformations};
 use sanderling_guest::frame::{Format, FrameHeader, Kind};
-use sanderling_protocol::deployment::Decode;
+use sanderling_protocol::{
+    deployment::{Decode, Limits},
+    worker::InputDecode,
+};
 use thiserror::Error;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
@@ -37,6 +40,13 @@ pub struct DecodeLimits {
     pub max_pixels: u64,
     /// Bytes of pixels and coefficients while it is decoded; by default 256 MiB.
     pub max_bytes: usize,
+}
+
+impl DecodeLimits {
+    /// What a deployment leaves for images: all of the worker's native memory at most.
+    pub fn of(limits: &Limits) -> Self {
+        Self { max_bytes: (limits.native_memory_mib as usize).saturating_mul(1 << 20), ..Self::default() }
+    }
 }
 
 impl Default for DecodeLimits {
@@ -79,6 +89,12 @@ pub enum DecodeError {
     /// A PNG that does not decode.
     #[error("the PNG image does not decode: {0}; look at the sensor")]
     Png(String),
+}
+
+/// To what a frame is decoded: what its sensor's input says.
+pub fn wanted(inputs: &[InputDecode], header: &FrameHeader) -> Decode {
+    let sensor = header.sensor();
+    inputs.iter().find(|input| input.sensor == sensor).map_or(Decode::None, |input| input.decode)
 }
 
 /// Decodes a compressed frame into `out`, whose capacity is kept from frame to frame; returns the header of what

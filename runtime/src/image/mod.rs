@@ -35,7 +35,7 @@ mod vector;
 use sanderling_guest::{frame::FrameHeader, image::ImageOp};
 use thiserror::Error;
 
-pub use decode::{DecodeError, DecodeLimits, decode_frame};
+pub use decode::{DecodeError, DecodeLimits, decode_frame, wanted};
 use plan::{Key, Plan};
 use rows::Rows;
 use source::Source;

@@ -57,8 +57,6 @@ pub(crate) struct Fresh {
     memory_bytes: u64,
     /// A digest of the state in which a fault left an instance.
     digest: Option<u64>,
-    /// The functions that a fault left on the shadow of its stack.
-    stack: Vec<u32>,
 }
 
 enum Entry {
@@ -90,14 +88,7 @@ impl Body {
         let mut state = first.into_data();
         let memory_bytes = state.own.limiter.memory_bytes();
         state.renew();
-        Self::Fresh(Box::new(Fresh {
-            linked,
-            entry,
-            state: Some(state),
-            memory_bytes,
-            digest: None,
-            stack: Vec::new(),
-        }))
+        Self::Fresh(Box::new(Fresh { linked, entry, state: Some(state), memory_bytes, digest: None }))
     }
 
     /// Linear memory, all memories together, in bytes; of the last instance where there is none now.
@@ -152,14 +143,6 @@ impl Body {
                 reactor.store.data().tape.watches().then(|| reactor.watched.digest(&reactor.store))
             }
             Self::Fresh(fresh) => fresh.digest,
-        }
-    }
-
-    /// The functions on the shadow of the call stack, innermost first.
-    pub(crate) fn stack(&self) -> Vec<u32> {
-        match self {
-            Self::Reactor(reactor) => reactor.watched.stack(&reactor.store),
-            Self::Fresh(fresh) => fresh.stack.clone(),
         }
     }
 
@@ -272,11 +255,7 @@ impl Fresh {
         let result = self.run(&mut store, budget, &mut instance);
         self.digest = None;
         if let (Err(Failed::Fault(_)), Some(instance), Some(exposed)) = (&result, instance, self.linked.exposed()) {
-            let watched = Watched::find(&store, instance, exposed);
-            self.digest = Some(watched.digest(&store));
-            if store.data_mut().tape.player().is_some_and(|player| player.is_inexact()) {
-                self.stack = watched.stack(&store);
-            }
+            self.digest = Some(Watched::find(&store, instance, exposed).digest(&store));
         }
         let mut state = store.into_data();
         lines::end_lines(&mut state);

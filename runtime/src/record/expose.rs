@@ -5,7 +5,7 @@
 //! are.
 
 use super::instructions::changes_more_than_memory;
-use crate::module::{Sections, leb};
+use crate::sections::{CODE, HEAD, Sections, leb, put_leb, put_section};
 
 /// Exports that begin so are ours.
 const RESERVED: &str = "sanderling:";
@@ -17,7 +17,6 @@ const MEMORIES: u8 = 5;
 const GLOBALS: u8 = 6;
 const EXPORTS: u8 = 7;
 const START: u8 = 8;
-const CODE: u8 = 10;
 /// Sections that come after the exports: start, elements, count of data, code, data.
 const AFTER_EXPORTS: [u8; 5] = [START, 9, 12, CODE, 11];
 
@@ -26,7 +25,7 @@ const GLOBAL_KIND: u8 = 3;
 
 /// What becomes of a start section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub enum Start {
     /// It stays.
     Kept,
     /// It is left out: the state after it is put in place by other means.
@@ -35,31 +34,31 @@ pub(crate) enum Start {
 
 /// A module whose state can be seen.
 #[derive(Debug)]
-pub(crate) struct Exposed {
+pub struct Exposed {
     /// The module.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// How many memories it has.
-    pub(crate) memories: u32,
+    pub memories: u32,
     /// How many globals it has.
-    pub(crate) globals: u32,
+    pub globals: u32,
     /// Whether its code changes tables or drops segments, which nobody sees from outside.
-    pub(crate) changes_more_than_memory: bool,
+    pub changes_more_than_memory: bool,
 }
 
 /// The name under which a memory is exported.
-pub(crate) fn memory_name(index: u32) -> String {
+pub fn memory_name(index: u32) -> String {
     format!("{RESERVED}memory:{index}")
 }
 
 /// The name under which a global is exported.
-pub(crate) fn global_name(index: u32) -> String {
+pub fn global_name(index: u32) -> String {
     format!("{RESERVED}global:{index}")
 }
 
 /// Makes a module's state visible. `None` where that cannot be done: it imports more than functions, uses our names, or is
 /// not well formed.
-pub(crate) fn expose(module: &[u8], start: Start) -> Option<Exposed> {
-    let head = module.get(..8)?;
+pub fn expose(module: &[u8], start: Start) -> Option<Exposed> {
+    let head = module.get(..HEAD)?;
     let sections: Vec<(u8, &[u8])> = Sections::of(module).collect::<Option<_>>()?;
     let content = |wanted| sections.iter().find(|(number, _)| *number == wanted).map(|(_, content)| *content);
     let count = |wanted| content(wanted).map_or(Some(0), |content| leb(content).map(|(count, _)| count));
@@ -107,7 +106,7 @@ fn exports(present: &[u8], memories: u32, globals: u32) -> Option<Vec<u8>> {
     Some(content)
 }
 
-pub(super) fn imports_functions_alone(content: &[u8]) -> bool {
+fn imports_functions_alone(content: &[u8]) -> bool {
     let all = || {
         let (count, mut rest) = leb(content)?;
         for _ in 0..count {
@@ -126,26 +125,11 @@ pub(super) fn imports_functions_alone(content: &[u8]) -> bool {
     all() == Some(true)
 }
 
-fn put_section(bytes: &mut Vec<u8>, number: u8, content: &[u8]) {
-    bytes.push(number);
-    put_leb(bytes, u32::try_from(content.len()).unwrap_or(u32::MAX));
-    bytes.extend_from_slice(content);
-}
-
 fn put_export(content: &mut Vec<u8>, name: &str, kind: u8, index: u32) {
     put_leb(content, u32::try_from(name.len()).unwrap_or(u32::MAX));
     content.extend_from_slice(name.as_bytes());
     content.push(kind);
     put_leb(content, index);
-}
-
-pub(super) fn put_leb(bytes: &mut Vec<u8>, mut value: u32) {
-    while value >= 0x80 {
-        // The low seven bits.
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 #[cfg(test)]

@@ -8,19 +8,19 @@
 //! Limits: bits of NaN are what the processor makes of them. wasmi does not make them canonical, so an execution that looks at the bits of
 //! a NaN may differ between architectures.
 
+mod digest;
 mod expose;
 mod flight;
 mod instructions;
 mod notes;
 mod player;
-mod shadow;
 mod state;
 
-pub(crate) use expose::{Exposed, Start, expose};
+pub use digest::StateDigest;
+pub use expose::{Exposed, Start, expose, global_name, memory_name};
 pub use flight::{Flight, Region};
 pub(crate) use notes::Notes;
-pub use player::{Observed, Observer, Player, Recorded, Stop};
-pub(crate) use shadow::{function_names, shadow, unwind};
+pub use player::{Observed, Observer, Played, Player, Recorded, Stop};
 pub(crate) use state::{RestoreError, Watched};
 
 use std::sync::Arc;

@@ -9,8 +9,6 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use sanderling_protocol::flight::{Answer, Entry, Export, FRAME_HEADER, FlightError, Return, Source};
 
-use super::Called;
-
 /// Why a replay ended before the record's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -79,16 +77,15 @@ pub struct Player {
     calls: u64,
     begun: bool,
     failed: bool,
-    /// Whether fuel and memory are as they were: not where the module was given a shadow of its stack.
-    exact: bool,
 }
 
 /// What a host call comes to.
-pub(crate) struct Played {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Played {
     /// What it gives back.
-    pub(crate) answer: Answer,
+    pub answer: Answer,
     /// Fuel to be charged.
-    pub(crate) fuel: u64,
+    pub fuel: u64,
 }
 
 impl Player {
@@ -103,19 +100,7 @@ impl Player {
             calls: 0,
             begun: false,
             failed: false,
-            exact: true,
         }
-    }
-
-    /// The same, for a module that takes other fuel and memory.
-    pub(crate) fn inexact(mut self) -> Self {
-        self.exact = false;
-        self
-    }
-
-    /// Whether the module has a shadow of its stack.
-    pub(crate) fn is_inexact(&self) -> bool {
-        !self.exact
     }
 
     /// Why it ended, where it has.
@@ -204,11 +189,7 @@ impl Player {
         if !std::mem::take(&mut self.begun) {
             return;
         }
-        if !self.exact && matches!(self.peek(), Some(Recorded::End { .. })) {
-            self.take();
-        } else {
-            self.expect(Recorded::End { fuel, memory });
-        }
+        self.expect(Recorded::End { fuel, memory });
     }
 
     fn expect(&mut self, did: Recorded) -> bool {
@@ -227,16 +208,15 @@ impl Player {
         }
     }
 
-    /// A host call: gives what was recorded, and writes into the guest's memory what was written. `frame` is the frame as the
-    /// guest sees it.
-    pub(crate) fn call(
+    /// A host call of a function, by its module and name: gives what was recorded, and writes into the guest's memory what was
+    /// written. `frame` is the frame as the guest sees it. `None` where the replay ends with this call, as [`Player::stopped`] says.
+    pub fn call(
         &mut self,
-        called: Called,
+        (module, name): (&str, &str),
         arguments: &[u64],
         memory: &mut [u8],
         frame: &[u8],
     ) -> Option<Played> {
-        let Called { module, name, .. } = called;
         if self.stop.is_some() {
             return None;
         }

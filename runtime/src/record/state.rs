@@ -5,10 +5,9 @@ use thiserror::Error;
 use wasmi::{F32, F64, Global, Instance, Memory, Store, V128, Val};
 
 use super::{
-    Exposed,
+    Exposed, StateDigest,
     expose::{global_name, memory_name},
     flight::Writer,
-    unwind,
 };
 use crate::host::HostState;
 
@@ -71,8 +70,7 @@ impl Watched {
 
     /// Puts a snapshot in place.
     pub(crate) fn restore(&self, store: &mut Store<HostState>, snapshot: &Snapshot<'_>) -> Result<(), RestoreError> {
-        // More are there where a shadow was added behind what the module has.
-        if snapshot.memories.len() > self.memories.len() || snapshot.globals.len() > self.globals.len() {
+        if snapshot.memories.len() != self.memories.len() || snapshot.globals.len() != self.globals.len() {
             return Err(RestoreError::Other("it has more or fewer memories or globals"));
         }
         for ((index, global), kept) in self.globals.iter().zip(&snapshot.globals) {
@@ -87,58 +85,20 @@ impl Watched {
             let missing = kept.size.checked_sub(memory.data_size(&*store) as u64);
             let missing = missing.ok_or(RestoreError::Other("a memory begins larger"))?;
             memory.grow(&mut *store, missing.div_ceil(WASM_PAGE)).map_err(RestoreError::Size)?;
-            let bytes = memory.data_mut(&mut *store);
-            bytes.fill(0);
-            for page in kept.pages {
-                let at = usize::try_from(page.at).unwrap_or(usize::MAX);
-                let place = at.checked_add(page.content.len()).and_then(|end| bytes.get_mut(at..end));
-                place.ok_or(RestoreError::Other("a page lies outside"))?.copy_from_slice(page.content);
-            }
+            kept.write_to(memory.data_mut(&mut *store)).map_err(|_| RestoreError::Other("a page lies outside"))?;
         }
         Ok(())
     }
 
-    /// The functions on the shadow of the call stack, which lies in the last memory.
-    pub(crate) fn stack(&self, store: &Store<HostState>) -> Vec<u32> {
-        let (Some(memory), Some((_, top))) = (self.memories.last(), self.globals.last()) else { return Vec::new() };
-        let top = top.get(store).i32().unwrap_or_default().cast_unsigned();
-        unwind(memory.data(store), top)
-    }
-
-    /// A digest of memories and globals, to compare two ends with; not one that withstands an attacker.
+    /// A digest of memories and globals.
     pub(crate) fn digest(&self, store: &Store<HostState>) -> u64 {
-        let mut lanes = [1_u64, 2, 3, 4];
-        for memory in &self.memories {
-            let bytes = memory.data(store);
-            mix(&mut lanes, [bytes.len() as u64, 0, 0, 0]);
-            // Always whole, since a memory is made of pages.
-            for chunk in bytes.as_chunks::<32>().0 {
-                let mut words = [0; 4];
-                for (word, bytes) in words.iter_mut().zip(chunk.as_chunks::<8>().0) {
-                    *word = u64::from_le_bytes(*bytes);
-                }
-                mix(&mut lanes, words);
-            }
-        }
+        let mut digest = StateDigest::default();
+        self.memories.iter().for_each(|memory| digest.memory(memory.data(store)));
         for (index, global) in &self.globals {
             let (_, bits) = parts(&global.get(store)).unwrap_or((GlobalKind::I32, 0));
-            // The halves of 128 bits.
-            mix(&mut lanes, [u64::from(*index), (bits >> 64) as u64, bits as u64, 0]);
+            digest.global(*index, bits);
         }
-        let [a, b, c, d] = lanes;
-        let mut last = [a, 0, 0, 0];
-        for lane in [b, c, d] {
-            mix(&mut last, [lane, 0, 0, 0]);
-        }
-        last[0]
-    }
-}
-
-/// One round of FNV-1a over words, in four lanes.
-fn mix(lanes: &mut [u64; 4], words: [u64; 4]) {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    for (lane, word) in lanes.iter_mut().zip(words) {
-        *lane = (*lane ^ word).wrapping_mul(PRIME).rotate_left(29);
+        digest.finish()
     }
 }
 

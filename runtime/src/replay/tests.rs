@@ -1,3 +1,5 @@
+use sanderling_protocol::flight::{Basis, Entry, Header};
+
 use super::*;
 use crate::{Flight, Observed, Recorder, Region, Said, infer::tract::Tract, testing::module};
 
@@ -291,32 +293,5 @@ fn no_change_of_a_record_panics() {
     }
     for end in (0..good.len()).step_by(11) {
         let _ = replay(&good[..end], &spec, None);
-    }
-}
-
-#[test]
-fn a_backtrace_names_the_functions_that_led_to_the_fault() {
-    let body = |trap: u64| {
-        format!(
-            r#"(global $count (mut i32) (i32.const 0))
-            (func $scales (param i32) (result i32) (i32.div_u (i32.const 100) (local.get 0)))
-            (func $looks (param i32) (result i32) (call $scales (i32.sub (local.get 0) (i32.const {trap}))))
-            (func $handles (export "sanderling_frame") (result i32)
-                (global.set $count (i32.add (global.get $count) (i32.const 1)))
-                (drop (call $frame_read (i32.const 0) (i32.const 128) (i32.const 10)))
-                (drop (call $looks (global.get $count)))
-                (i32.const 0))"#
-        )
-    };
-    for (execution, trap) in [(Execution::Reactor, 1500), (Execution::Isolated, 1)] {
-        let module = module(&body(trap));
-        let spec = spec_of(&module, execution);
-        let recording = record(&spec, 256 * 1024, "1", 2000, 0);
-        assert_eq!(recording.fault.as_ref().and_then(|fault| fault.seq), Some(trap));
-        let backtrace = backtrace(&recording.record, &spec).unwrap();
-        let End::Fault(fault) = &backtrace.end else { panic!("{backtrace:?}") };
-        assert_eq!(fault.trap.as_deref(), Some("integer_division_by_zero"));
-        let names: Vec<_> = backtrace.functions.iter().map(|(_, name)| name.as_deref().unwrap_or("?")).collect();
-        assert_eq!(names, ["scales", "looks", "handles"]);
     }
 }

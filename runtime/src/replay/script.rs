@@ -1,0 +1,65 @@
+//! A record, taken apart: the state that an execution goes on from, what came to it then, and what it ended in. In what it is run is
+//! somebody else's matter.
+
+use sanderling_protocol::{
+    flight::{Basis, Entry, Export, FlightError, HEADER, Header, Snapshot},
+    worker::{Fault, FaultCode},
+};
+
+use super::ReplayError;
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub struct Script<'a> {
+    /// The state to begin in; `None` where the log begins with the instance.
+    pub snapshot: Option<Snapshot<'a>>,
+    /// What came to the guest since, entry by entry.
+    pub log: &'a [u8],
+    /// How often the guest is entered: once to start, and for each frame and to stop.
+    pub(super) entries: u64,
+    /// The fault that it ended in.
+    pub fault: Option<Fault>,
+    /// The digest of the last state.
+    pub state: Option<u64>,
+}
+
+impl<'a> Script<'a> {
+    /// Takes a record apart.
+    ///
+    /// # Errors
+    /// [`ReplayError`] where it is damaged, or lacks the beginning of an execution.
+    pub fn read(record: &'a [u8]) -> Result<Self, ReplayError> {
+        let header = Header::read(record, record.len())?.ok_or(ReplayError::Empty)?;
+        let snapshot = record.get(HEADER..header.snapshot_end).unwrap_or_default();
+        let log = record.get(header.snapshot_end..header.log_end).unwrap_or_default();
+        let snapshot = match header.basis {
+            Basis::Nothing => return Err(ReplayError::Partial { wanted: header.wanted }),
+            Basis::Instance => None,
+            Basis::Snapshot => Some(Snapshot::read(snapshot)?),
+        };
+        let mut script = Self { snapshot, log, entries: 0, fault: None, state: None };
+        script.look_through(log)?;
+        Ok(script)
+    }
+
+    fn look_through(&mut self, mut rest: &[u8]) -> Result<(), FlightError> {
+        while let Some(entry) = Entry::take(&mut rest)? {
+            match entry {
+                Entry::Frame { .. } => self.entries += 1,
+                Entry::Begin(begun) if begun.export == Export::Stop => self.entries += 1,
+                Entry::Fault(json) => {
+                    let fault = serde_json::from_slice(json);
+                    self.fault = Some(fault.map_err(|_| FlightError::Form { what: "a fault" })?);
+                }
+                Entry::State(digest) => self.state = Some(digest),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The fuel that the guest had used in its last call when its time had run out.
+    pub(super) fn fuel_at_deadline(&self) -> Option<u64> {
+        self.fault.as_ref().filter(|fault| fault.code == FaultCode::Deadline).map(|fault| fault.fuel_used)
+    }
+}
