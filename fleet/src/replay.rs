@@ -169,7 +169,7 @@ fn about(manifest: &Manifest) -> String {
         words.push_str(&format!(", on {device}"));
     }
     if manifest.arch != std::env::consts::ARCH {
-        words.push_str(&format!(", recorded on {}: the bits of a NaN may differ here", manifest.arch));
+        words.push_str(&format!(", recorded on {}", manifest.arch));
     }
     words
 }

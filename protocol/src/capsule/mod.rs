@@ -96,7 +96,7 @@ pub struct Manifest {
     pub at_ms: i64,
     /// The version of the agent, or of the tool.
     pub agent: String,
-    /// The processor's architecture, as Rust names it: the bits of a NaN may depend on it.
+    /// The processor's architecture, as Rust names it, for people: a replay does not depend on it.
     pub arch: String,
     /// The deployment; absent in a capsule of a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,8 +5,7 @@
 //! ([`sanderling_protocol::flight`]); a [`Player`] answers from such a region in the place of the host functions. Both look on where
 //! host functions are linked ([`crate::host::Linker`]) and where the guest is called ([`crate::Guest`]).
 //!
-//! Limits: bits of NaN are what the processor makes of them. wasmi does not make them canonical, so an execution that looks at the bits of
-//! a NaN may differ between architectures.
+//! Invariant: an execution is the same on every processor, NaNs included (wasmi's feature `deterministic`).
 
 mod digest;
 mod expose;
