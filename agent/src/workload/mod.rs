@@ -117,13 +117,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The times that the agent uses: 60 s to load, 30 s to start, 100 ms of slack, 5 s for the last frames, 2 s to stop.
+    /// The times that the agent uses: 60 s to load, 30 s to start, 80 ms of slack, so that one is gone 100 ms after its deadline, 5 s for the last frames, 2 s to stop.
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
             load: Duration::from_secs(60),
             start: Duration::from_secs(30),
-            slack: Duration::from_millis(100),
+            slack: Duration::from_millis(80),
             drain: Duration::from_secs(5),
             stop: Duration::from_secs(2),
             confinement: Confinement::default(),

@@ -128,7 +128,7 @@ fn hold_table(rows: &[String]) {
          supervision, beside a neighbour that gets a frame every two\nmilliseconds and must handle each. This table is written by that test \
          (`SANDERLING_BLESS=1`), which fails where it is not true any more.\n\n\
          *Must end*: `survives` where the guest does no harm: it is refused, limited or merely strange, and goes on. *Ended by*: the worker itself, \
-         between two slices of\nfuel, or the agent, which kills a worker that makes no progress for 100 ms beyond the deadline.\n\n\
+         between two slices of\nfuel, or the agent, which kills a worker that makes no progress for 80 ms beyond the deadline.\n\n\
          | guest | what it tries | must end | outcome | where | ended by |\n|---|---|---|---|---|---|\n",
         rows.len()
     );
