@@ -117,7 +117,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The times that the agent uses: 60 s to load, 30 s to start, 80 ms of slack, so that one is gone 100 ms after its deadline, 5 s for the last frames, 2 s to stop.
+    /// The times that the agent uses: 60 s to load, 30 s to start, 80 ms of slack, so that a worker is gone 100 ms after its deadline,
+    /// 5 s for the last frames, 2 s to stop.
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
