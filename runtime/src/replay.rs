@@ -140,7 +140,7 @@ pub fn replay(record: &[u8], spec: &ReplaySpec<'_>, observer: Option<Observer>) 
     let script = Script::read(record)?;
     let starts = script.snapshot.is_none() && spec.execution == Execution::Reactor;
     match load(&script, Player::new(script.log, observer), spec)? {
-        Ok(guest) => Ok(Run { guest, script, done: 0, frames: 0, fuel: 0 }.all(starts)),
+        Ok(guest) => Ok(Run { guest, script, limits: spec.limits, done: 0, frames: 0, fuel: 0 }.all(starts)),
         Err(fault) => Ok(Replayed {
             end: End::Fault(fault),
             recorded: script.fault,
@@ -214,6 +214,7 @@ impl Output for Silence {
 struct Run<'a> {
     guest: Guest,
     script: Script<'a>,
+    limits: Limits,
     /// How often the guest was entered, its start not counted.
     done: u64,
     frames: u64,
@@ -301,10 +302,10 @@ impl Run<'_> {
         None
     }
 
-    /// Gives the last call just the fuel that it had used when its time had run out.
+    /// Gives the last call no more fuel than it can have used.
     fn limit_last(&mut self) {
         if self.done == self.script.entries {
-            self.guest.fuel = self.script.fuel_at_deadline();
+            self.guest.fuel = self.script.last_fuel(&self.limits);
         }
     }
 
@@ -321,6 +322,10 @@ impl Run<'_> {
         let ended_by_host = player.failed_in_host();
         if let Some(stop) = player.stopped() {
             return End::Stopped(stop.clone());
+        }
+        if self.script.breaks_off && fault.code == FaultCode::Fuel {
+            // It went on without a host call until somebody ended it.
+            return End::Stopped(Stop::End);
         }
         let by_time = |recorded: &&Fault| {
             recorded.code == FaultCode::Deadline && (fault.code == FaultCode::Fuel || ended_by_host)

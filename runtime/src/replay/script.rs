@@ -2,11 +2,17 @@
 //! somebody else's matter.
 
 use sanderling_protocol::{
+    deployment::Limits,
     flight::{Basis, Entry, Export, FlightError, HEADER, Header, Snapshot},
     worker::{Fault, FaultCode},
 };
 
 use super::ReplayError;
+
+/// A worker that makes no progress is ended well within this time after its deadline.
+const GRACE_MS: u64 = 1000;
+/// More than a guest uses on any processor there is.
+const FUEL_PER_MS: u64 = 2_000_000;
 
 /// What a record holds.
 #[derive(Clone, Debug)]
@@ -21,6 +27,8 @@ pub struct Script<'a> {
     pub fault: Option<Fault>,
     /// The digest of the last state.
     pub state: Option<u64>,
+    /// Whether it ends in a call into the guest that neither ended nor faulted: the worker was ended from outside, or aborted.
+    pub(super) breaks_off: bool,
 }
 
 impl<'a> Script<'a> {
@@ -37,13 +45,18 @@ impl<'a> Script<'a> {
             Basis::Instance => None,
             Basis::Snapshot => Some(Snapshot::read(snapshot)?),
         };
-        let mut script = Self { snapshot, log, entries: 0, fault: None, state: None };
+        let mut script = Self { snapshot, log, entries: 0, fault: None, state: None, breaks_off: false };
         script.look_through(log)?;
         Ok(script)
     }
 
     fn look_through(&mut self, mut rest: &[u8]) -> Result<(), FlightError> {
         while let Some(entry) = Entry::take(&mut rest)? {
+            match entry {
+                Entry::Frame { .. } | Entry::Begin(_) => self.breaks_off = true,
+                Entry::End { .. } | Entry::Fault(_) => self.breaks_off = false,
+                _ => {}
+            }
             match entry {
                 Entry::Frame { .. } => self.entries += 1,
                 Entry::Begin(begun) if begun.export == Export::Stop => self.entries += 1,
@@ -58,8 +71,14 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// The fuel that the guest had used in its last call when its time had run out.
-    pub(super) fn fuel_at_deadline(&self) -> Option<u64> {
-        self.fault.as_ref().filter(|fault| fault.code == FaultCode::Deadline).map(|fault| fault.fuel_used)
+    /// What the guest gets in its last call where that is not what it was allowed: the fuel that it had used when its time had run
+    /// out; or where it was ended without a word, more than it can have used until then.
+    pub(super) fn last_fuel(&self, limits: &Limits) -> Option<u64> {
+        let at_deadline = self.fault.as_ref().filter(|fault| fault.code == FaultCode::Deadline);
+        if let Some(fault) = at_deadline {
+            return Some(fault.fuel_used);
+        }
+        let most = (u64::from(limits.deadline_ms) + GRACE_MS).saturating_mul(FUEL_PER_MS);
+        self.breaks_off.then(|| most.min(limits.fuel_per_frame))
     }
 }

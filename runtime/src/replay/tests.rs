@@ -147,6 +147,28 @@ fn a_fault_by_time_comes_again_at_the_same_instruction() {
 }
 
 #[test]
+fn an_endless_loop_of_a_worker_that_was_killed_is_followed_no_further_than_it_can_have_come() {
+    let (module, config) = ends(5, "(loop (br 0))");
+    let mut spec = spec_of(&module, Execution::Reactor);
+    let recording = record(&spec, 256 * 1024, &config, 10, 1_000_000);
+    let mut record = recording.record;
+    let header = Header::read(&record, record.len()).unwrap().unwrap();
+    let log = record[header.snapshot_end..header.log_end].to_vec();
+    let (mut rest, mut end) = (&log[..], header.snapshot_end);
+    while let Some(entry) = Entry::take(&mut rest).unwrap() {
+        if matches!(entry, Entry::Fault(_)) {
+            break;
+        }
+        end = header.log_end - rest.len();
+    }
+    record[16..20].copy_from_slice(&u32::try_from(end).unwrap().to_le_bytes());
+    let replayed = replay(&record, &spec, None).unwrap();
+    assert_eq!((replayed.end, replayed.fuel), (End::Stopped(Stop::End), spec.limits.fuel_per_frame));
+    spec.limits.fuel_per_frame = 1 << 50;
+    assert_eq!(Script::read(&record).unwrap().last_fuel(&spec.limits), Some(1050 * 2_000_000));
+}
+
+#[test]
 fn what_a_guest_emitted_can_be_seen_again_and_takes_the_same_fuel() {
     let (module, config) = ends(9000, "(unreachable)");
     let spec = spec_of(&module, Execution::Reactor);
