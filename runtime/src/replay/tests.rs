@@ -163,7 +163,8 @@ fn an_endless_loop_of_a_worker_that_was_killed_is_followed_no_further_than_it_ca
     }
     record[16..20].copy_from_slice(&u32::try_from(end).unwrap().to_le_bytes());
     let replayed = replay(&record, &spec, None).unwrap();
-    assert_eq!((replayed.end, replayed.fuel), (End::Stopped(Stop::End), spec.limits.fuel_per_frame));
+    assert_eq!(replayed.end, End::Stopped(Stop::End));
+    assert!(replayed.fuel <= spec.limits.fuel_per_frame, "{}", replayed.fuel);
     spec.limits.fuel_per_frame = 1 << 50;
     assert_eq!(Script::read(&record).unwrap().last_fuel(&spec.limits), Some(1050 * 2_000_000));
 }
