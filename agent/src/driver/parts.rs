@@ -62,6 +62,8 @@ use crate::{
     workload::{self, Emitted, Options, Ports as WorkloadPorts, Records, StateOf, Workloads, memory::Machine},
 };
 
+/// Between two looks whether the database is free.
+const FREE_WAIT: Duration = Duration::from_millis(100);
 /// Bytes of frame memory that may lie idle.
 const IDLE_FRAMES: usize = 8 << 20;
 /// A root is at most this long, in bytes.
@@ -256,7 +258,7 @@ async fn drive(settings: Settings, root: Vec<u8>) -> Result<(), DriverError> {
 fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverError> {
     let failed = |what| move |cause| DriverError::System { what, cause };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let database = Database::open(&settings.paths.state)?;
+    let database = Database::open_when_free(&settings.paths.state, || std::thread::sleep(FREE_WAIT))?;
     let outbox = Outbox::open(database.clone(), settings.outbox)?;
     let store = RedbStore::new(database.clone());
     let blobs = FileBlobs::open(&settings.paths.state, settings.limits.reserve_bytes)?;

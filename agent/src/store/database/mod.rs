@@ -43,6 +43,8 @@ use crate::state;
 
 /// The name of the file in the state directory.
 pub const FILE: &str = "state.redb";
+/// A database that another has open is waited for this often.
+pub const MOST_WAITS: u32 = 50;
 
 type Records = TableDefinition<'static, &'static str, &'static [u8]>;
 
@@ -100,6 +102,26 @@ impl Database {
     /// [`StoreError::InUse`], [`StoreError::Open`].
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(SystemDisk), state)
+    }
+
+    /// As [`Database::open`], but where another has it open, that is waited for: an agent that was killed has it until the kernel has
+    /// taken it apart, and a worker that it was about to start. `wait` is called up to [`MOST_WAITS`] times.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_when_free(state: &Path, mut wait: impl FnMut()) -> Result<Self, StoreError> {
+        for waited in 0..MOST_WAITS {
+            match Self::open(state) {
+                Err(error @ StoreError::InUse { .. }) => {
+                    if waited == 0 {
+                        tracing::warn!("{error} It is waited for.");
+                    }
+                    wait();
+                }
+                opened => return opened,
+            }
+        }
+        Self::open(state)
     }
 
     /// Opens the database in a directory of this disk, and makes both where they are missing.

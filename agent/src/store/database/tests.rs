@@ -99,6 +99,24 @@ fn refuses_a_database_that_another_has_open() {
     let folder = tempfile::tempdir().unwrap();
     let _first = Database::open(folder.path()).unwrap();
     assert!(matches!(Database::open(folder.path()), Err(StoreError::InUse { .. })));
+    let mut waits = 0;
+    assert!(matches!(Database::open_when_free(folder.path(), || waits += 1), Err(StoreError::InUse { .. })));
+    assert_eq!(waits, MOST_WAITS);
+}
+
+#[test]
+fn waits_for_a_database_that_another_lets_go_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dying = Some(Database::open(folder.path()).unwrap());
+    let mut waits = 0;
+    let opened = Database::open_when_free(folder.path(), || {
+        waits += 1;
+        if waits == 3 {
+            dying = None;
+        }
+    });
+    assert!(opened.is_ok());
+    assert_eq!(waits, 3);
 }
 
 #[test]
