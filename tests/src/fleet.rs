@@ -67,7 +67,7 @@ impl Fleet {
         let file = file.as_os_str();
         let grants = ["infer", "emit:*", "state:1048576", "evidence", "capture"];
         let grants = grants.iter().flat_map(|grant| ["--grant", grant]).map(OsStr::new);
-        let add = ["repo", "add-module"].map(OsStr::new);
+        let add = ["repo", "add-module", "--deadline-ms", "60000"].map(OsStr::new);
         self.run(add.into_iter().chain([file, OsStr::new(path)]).chain(grants));
     }
 
