@@ -80,7 +80,7 @@ fn an_inference_that_does_not_return_is_killed_and_its_neighbour_loses_no_frame(
     assert!(fault.message.contains("`deadline_ms` is 300") && fault.message.contains("killed"), "{fault}");
     let took =
         fault.message.split("no progress for ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    assert!(took.is_some_and(|took| (400..2000).contains(&took)), "{fault}");
+    assert!(took.is_some_and(|took| (380..2000).contains(&took)), "{fault}");
     assert_undisturbed(&site, &device, b'a');
     assert_eq!(agent.children().len(), 1, "the worker is gone");
 }
