@@ -67,6 +67,13 @@ fn at_broker<'a>(broker: &Broker, arguments: &[&'a str], port: &'a mut String) -
     all
 }
 
+/// Runs a capsule again; what `sanderling replay` says of it.
+fn replay(site: &Site, file: &str) -> Value {
+    let (ok, replayed, all) = sanderling(site, &["replay", file]);
+    assert!(ok && replayed["came_again"] == true, "{all}");
+    replayed
+}
+
 /// Fetches a capsule and runs it again; what `sanderling replay` says of it.
 fn fetch_and_replay(site: &Site, device: &Device, id: &CapsuleId, folder: &Path) -> Value {
     let file = folder.join("capsule.tar");
@@ -76,9 +83,7 @@ fn fetch_and_replay(site: &Site, device: &Device, id: &CapsuleId, folder: &Path)
     let fetch = at_broker(&site.broker, &fetch, &mut port);
     let (ok, told, all) = sanderling(site, &fetch.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(ok && told["id"] == id.as_str(), "{all}");
-    let (ok, replayed, all) = sanderling(site, &["replay", file]);
-    assert!(ok && replayed["came_again"] == true, "{all}");
-    replayed
+    replay(site, file)
 }
 
 #[test]
@@ -215,9 +220,7 @@ fn capture_and_replay(site: &Site, device: &Device, folder: &Path) -> Value {
     let capture = at_broker(&site.broker, &capture, &mut port);
     let (ok, told, all) = sanderling(site, &capture.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(ok && told["file"] == file, "{all}");
-    let (ok, replayed, all) = sanderling(site, &["replay", file]);
-    assert!(ok && replayed["came_again"] == true, "{all}");
-    replayed
+    replay(site, file)
 }
 
 #[test]

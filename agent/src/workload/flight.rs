@@ -100,8 +100,7 @@ impl FlightFile {
     /// # Errors
     /// What the kernel says; `InvalidData` where there is nothing that makes sense.
     pub fn record(&self) -> io::Result<Vec<u8>> {
-        let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
-        self.read(header.log_end)
+        self.captured().map(|captured| captured.record)
     }
 
     /// As [`FlightFile::record`], while the worker leaves it alone.
@@ -110,13 +109,9 @@ impl FlightFile {
     /// As [`FlightFile::record`].
     pub fn captured(&self) -> io::Result<Captured> {
         let header = self.header().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Captured { partial: header.basis == Basis::Nothing, record: self.read(header.log_end)? })
-    }
-
-    fn read(&self, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+        let mut record = vec![0; header.log_end];
+        self.file.read_exact_at(&mut record, 0)?;
+        Ok(Captured { partial: header.basis == Basis::Nothing, record })
     }
 
     /// SHA-256 of a part that was checked to lie inside, without holding all of it.

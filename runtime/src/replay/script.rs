@@ -53,14 +53,17 @@ impl<'a> Script<'a> {
     fn look_through(&mut self, mut rest: &[u8]) -> Result<(), FlightError> {
         while let Some(entry) = Entry::take(&mut rest)? {
             match entry {
-                Entry::Frame { .. } | Entry::Begin(_) => self.breaks_off = true,
-                Entry::End { .. } | Entry::Fault(_) => self.breaks_off = false,
-                _ => {}
-            }
-            match entry {
-                Entry::Frame { .. } => self.entries += 1,
-                Entry::Begin(begun) if begun.export == Export::Stop => self.entries += 1,
+                Entry::Frame { .. } => {
+                    self.entries += 1;
+                    self.breaks_off = true;
+                }
+                Entry::Begin(begun) => {
+                    self.entries += u64::from(begun.export == Export::Stop);
+                    self.breaks_off = true;
+                }
+                Entry::End { .. } => self.breaks_off = false,
                 Entry::Fault(json) => {
+                    self.breaks_off = false;
                     let fault = serde_json::from_slice(json);
                     self.fault = Some(fault.map_err(|_| FlightError::Form { what: "a fault" })?);
                 }
