@@ -388,7 +388,7 @@ async fn load(workloads: &Workloads, specs: Vec<ModuleSpec>, staging: Staging) -
 fn channels(plan: &Plan) -> Vec<(String, Channel)> {
     let of = |module: &sanderling_protocol::deployment::Module| {
         let name = module.name.clone();
-        let named = move |(channel, policy): (&String, &Channel)| (data_channel(&name, channel), *policy);
+        let named = move |(channel, policy): (&String, &Channel)| (data_channel(&name, channel), policy.clone());
         module.channels.iter().map(named).collect::<Vec<_>>()
     };
     plan.deployment.modules.iter().flat_map(of).collect()

@@ -42,7 +42,7 @@ use std::{
 
 use bytes::Bytes;
 use sanderling_protocol::{
-    deployment::{Channel, Keep, Sink},
+    deployment::{Channel, Keep},
     reported,
 };
 
@@ -162,7 +162,7 @@ impl Outbox {
     /// channels stay until they are sent or too old.
     pub fn configure(&mut self, channels: impl IntoIterator<Item = (String, Channel)>) {
         for (name, policy) in channels {
-            self.queues.entry(name).or_insert_with(|| Queue::new(policy)).policy = policy;
+            self.queues.entry(name).or_default().policy = policy;
         }
     }
 
@@ -306,12 +306,7 @@ impl Outbox {
 
     fn default_policy(&self, channel: &str) -> Channel {
         if channel == EVENT {
-            return Channel {
-                sink: Sink::Mqtt,
-                keep: Keep::Newest,
-                max_bytes: self.settings.event_max_bytes,
-                ..Channel::default()
-            };
+            return Channel { max_bytes: self.settings.event_max_bytes, ..Channel::default() };
         }
         Channel::default()
     }
@@ -327,13 +322,13 @@ impl Outbox {
         let mut dropped = 0;
         loop {
             let queue = self.queue(channel);
-            let (policy, bytes) = (queue.policy, queue.bytes);
+            let (keep, room, bytes) = (queue.policy.keep, queue.policy.max_bytes, queue.bytes);
             let data: u64 = self.queues.iter().filter(|(name, _)| *name != EVENT).map(|(_, queue)| queue.bytes).sum();
             let total_fits = channel == EVENT || data.saturating_add(size) <= self.settings.max_bytes;
-            if bytes.saturating_add(size) <= policy.max_bytes && total_fits {
+            if bytes.saturating_add(size) <= room && total_fits {
                 return Ok((dropped, true));
             }
-            if policy.keep == Keep::Oldest || size > policy.max_bytes || !self.drop_first(channel, now)? {
+            if keep == Keep::Oldest || size > room || !self.drop_first(channel, now)? {
                 return Ok((dropped, false));
             }
             dropped += 1;

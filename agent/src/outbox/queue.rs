@@ -33,7 +33,7 @@ impl Held {
 }
 
 /// A channel's queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) policy: Channel,
     /// Records that wait, on disk and in memory, those with the link included.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Deployment, DeploymentError, Grant, MAX_BINDINGS, MAX_DOCUMENT, MAX_MODULES, Module, Policy, SCHEMA, is_name,
+    Deployment, DeploymentError, Grant, MAX_BINDINGS, MAX_DOCUMENT, MAX_MODULES, MAX_SINKS, Module, Policy, SCHEMA,
+    is_name,
 };
 use crate::release::Ceiling;
 
@@ -98,8 +99,14 @@ impl Module {
         let wrong = |channel: &str, problem| {
             Err(DeploymentError::Channel { module: self.name.clone(), channel: channel.to_owned(), problem })
         };
-        for channel in self.channels.keys() {
+        for (channel, policy) in &self.channels {
             name("channel", channel)?;
+            at_most("sink", policy.sink.names().count(), MAX_SINKS)?;
+            once("sink", policy.sink.names())?;
+            policy.sink.names().try_for_each(|sink| name("sink", sink))?;
+            if policy.sink.names().next().is_none() {
+                return wrong(channel, "has no sink; name one, such as \"mqtt\"");
+            }
             if !self.grants.contains(&Grant::Emit(channel.clone())) {
                 return wrong(channel, "is described, but its grant `emit:…` is missing");
             }

@@ -25,6 +25,8 @@ pub const MAX_DOCUMENT: usize = 64 * 1024;
 pub const MAX_MODULES: usize = 32;
 /// The channel of a command's standard output.
 pub const STDOUT: &str = "stdout";
+/// The records of a channel go to at most this many sinks.
+pub const MAX_SINKS: usize = 4;
 /// A module has at most this many inputs, models or channels.
 pub const MAX_BINDINGS: usize = 16;
 
@@ -160,32 +162,115 @@ impl Default for Limits {
 }
 
 /// Where the records of a channel go, and how many wait while the link is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Channel {
     /// Where they go.
-    pub sink: Sink,
+    pub sink: Sinks,
     /// What is kept when the channel is full.
     pub keep: Keep,
     /// The channel's room in the outbox, in bytes.
     pub max_bytes: u64,
     /// Records older than this are dropped, in seconds.
     pub max_age_s: u64,
+    /// Whose records are sent first.
+    pub priority: Priority,
+    /// Whether records that wait are sent many at a time.
+    pub batch: Batch,
 }
 
 impl Default for Channel {
     fn default() -> Self {
-        Self { sink: Sink::Mqtt, keep: Keep::Newest, max_bytes: 4 << 20, max_age_s: 604_800 }
+        Self {
+            sink: Sinks::default(),
+            keep: Keep::Newest,
+            max_bytes: 4 << 20,
+            max_age_s: 604_800,
+            priority: Priority::Normal,
+            batch: Batch::None,
+        }
     }
 }
 
-/// Where records go.
+/// The sink that every device has: the broker, `device/{id}/data/{module}/{channel}`, QoS 1, through the outbox.
+pub const MQTT: &str = "mqtt";
+
+/// The names of sinks: [`MQTT`], or what the device's configuration calls one of its own. One name or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrMany", into = "OneOrMany")]
+pub struct Sinks(Vec<String>);
+
+impl Sinks {
+    /// Their names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether records go to the broker.
+    pub fn mqtt(&self) -> bool {
+        self.names().any(|name| name == MQTT)
+    }
+}
+
+impl Default for Sinks {
+    fn default() -> Self {
+        Self(vec![MQTT.to_owned()])
+    }
+}
+
+impl<N: Into<String>> FromIterator<N> for Sinks {
+    fn from_iter<I: IntoIterator<Item = N>>(names: I) -> Self {
+        Self(names.into_iter().map(Into::into).collect())
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Sinks {
+    fn from(names: OneOrMany) -> Self {
+        Self(match names {
+            OneOrMany::One(name) => vec![name],
+            OneOrMany::Many(names) => names,
+        })
+    }
+}
+
+impl From<Sinks> for OneOrMany {
+    fn from(sinks: Sinks) -> Self {
+        match <[String; 1]>::try_from(sinks.0) {
+            Ok([name]) => Self::One(name),
+            Err(names) => Self::Many(names),
+        }
+    }
+}
+
+/// Whose records are sent first. Events of the device come before all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before those of other channels.
+    High,
+    /// In turn with the other channels.
+    #[default]
+    Normal,
+    /// When no other channel has any that may be sent.
+    Low,
+}
+
+/// Whether records that wait are sent many at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sink {
-    /// `device/{id}/data/{module}/{channel}`, QoS 1, through the outbox.
+pub enum Batch {
+    /// Each in a message of its own.
     #[default]
-    Mqtt,
+    None,
+    /// Those that wait together in one message, compressed with zstd.
+    Zstd,
 }
 
 /// What a full channel keeps.

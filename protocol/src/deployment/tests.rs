@@ -196,3 +196,22 @@ fn a_refusal_for_the_ceiling_names_module_asked_and_allowed() {
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
 }
+
+#[test]
+fn records_go_to_one_sink_or_to_several_and_never_to_none() {
+    let sinks = |sink: serde_json::Value| {
+        let parsed = parse(&with("/modules/0/channels/defects/sink", sink))?;
+        Ok::<_, DeploymentError>(parsed.modules[0].channels["defects"].sink.clone())
+    };
+    let one = sinks(json!("mqtt")).unwrap();
+    assert!(one.mqtt());
+    assert_eq!(serde_json::to_value(&one).unwrap(), json!("mqtt"));
+    let two = sinks(json!(["mqtt", "reject-gate"])).unwrap();
+    assert_eq!(two.names().collect::<Vec<_>>(), ["mqtt", "reject-gate"]);
+    assert_eq!(serde_json::to_value(&two).unwrap(), json!(["mqtt", "reject-gate"]));
+    assert!(!sinks(json!("reject-gate")).unwrap().mqtt());
+    assert!(matches!(sinks(json!([])), Err(DeploymentError::Channel { .. })));
+    assert!(matches!(sinks(json!(["a", "a"])), Err(DeploymentError::Twice { .. })));
+    assert!(matches!(sinks(json!(["a", "b", "c", "d", "e"])), Err(DeploymentError::TooMany { .. })));
+    assert!(matches!(sinks(json!("a/b")), Err(DeploymentError::Name { .. })));
+}

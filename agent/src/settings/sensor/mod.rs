@@ -1,0 +1,91 @@
+//! `[sensor.<name>]`: where frames come from. One file a kind, which says what its table may hold and checks it.
+
+mod replay;
+mod socket;
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Deserialize;
+
+use super::{MAX_SENSORS, SettingsError, load::Origin};
+use crate::sensors::{ReplaySettings, SocketSettings};
+
+/// One sensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SensorSettings {
+    /// `kind = "replay"`: files, one after the other.
+    Replay(ReplaySettings),
+    /// `kind = "socket"`: a Unix socket that local programs write frames to.
+    Socket(SocketSettings),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum RawSensor {
+    Replay(replay::Raw),
+    Socket(socket::Raw),
+}
+
+/// Checks all sensors.
+pub(super) fn check(
+    raw: BTreeMap<String, RawSensor>,
+    max_frame_bytes: usize,
+    runtime: &Path,
+    origin: &Origin,
+) -> Result<BTreeMap<String, SensorSettings>, SettingsError> {
+    if raw.len() > MAX_SENSORS {
+        return Err(origin.value(&["sensor"], format!("{} tables", raw.len()), format!("at most {MAX_SENSORS}")));
+    }
+    let mut sensors = BTreeMap::new();
+    for (name, sensor) in raw {
+        // Shorter than names elsewhere: the frame header has 32 bytes for it.
+        if name.len() > 32 || !sanderling_protocol::deployment::is_name(&name) {
+            return Err(origin.value(
+                &["sensor", &name],
+                "a bad name",
+                "names of 1 to 32 characters of A-Z a-z 0-9 . _ -",
+            ));
+        }
+        let table = Table { name: &name, max_frame_bytes, runtime, origin };
+        let checked = match sensor {
+            RawSensor::Replay(raw) => SensorSettings::Replay(raw.check(&table)?),
+            RawSensor::Socket(raw) => SensorSettings::Socket(raw.check(&table)?),
+        };
+        sensors.insert(name, checked);
+    }
+    Ok(sensors)
+}
+
+/// The table of one sensor, and what holds for all of them.
+struct Table<'a> {
+    name: &'a str,
+    max_frame_bytes: usize,
+    runtime: &'a Path,
+    origin: &'a Origin,
+}
+
+impl Table<'_> {
+    /// The largest content of a frame that the table allows, in bytes.
+    fn max_frame(&self, given: Option<usize>) -> Result<usize, SettingsError> {
+        let max_frame = given.unwrap_or(self.max_frame_bytes);
+        if !(1..=self.max_frame_bytes).contains(&max_frame) {
+            let allowed = format!("1 to {} (`limits.max_frame_bytes`)", self.max_frame_bytes);
+            return Err(self.value("max_frame", max_frame, allowed));
+        }
+        Ok(max_frame)
+    }
+
+    /// Frames of so many bytes, as `key` makes them, are allowed.
+    fn fits(&self, key: &str, bytes: usize) -> Result<(), SettingsError> {
+        if bytes > self.max_frame_bytes {
+            let allowed = format!("at most {} bytes a frame (`limits.max_frame_bytes`)", self.max_frame_bytes);
+            return Err(self.value(key, format!("{bytes} bytes a frame"), allowed));
+        }
+        Ok(())
+    }
+
+    /// The error for a value that is not allowed.
+    fn value(&self, key: &str, value: impl ToString, allowed: impl ToString) -> SettingsError {
+        self.origin.value(&["sensor", self.name, key], value, allowed)
+    }
+}

@@ -1,0 +1,30 @@
+//! `kind = "socket"`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{SettingsError, Table};
+use crate::sensors::SocketSettings;
+
+/// sockaddr_un has room for 108 bytes, a terminating zero included.
+const LONGEST_PATH: usize = 107;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::settings) struct Raw {
+    /// Relative to `[paths] runtime`.
+    path: PathBuf,
+    max_frame: Option<usize>,
+}
+
+impl Raw {
+    pub(super) fn check(self, table: &Table<'_>) -> Result<SocketSettings, SettingsError> {
+        let max_frame = table.max_frame(self.max_frame)?;
+        let path = table.runtime.join(self.path);
+        if path.as_os_str().len() > LONGEST_PATH {
+            return Err(table.value("path", path.display(), "a path of 1 to 107 bytes, as Unix sockets have"));
+        }
+        Ok(SocketSettings { path, max_frame })
+    }
+}
