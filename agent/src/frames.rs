@@ -171,6 +171,15 @@ impl fmt::Debug for Frame {
     }
 }
 
+/// How large the frames of a source are at most, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// One frame.
+    pub frame: usize,
+    /// One sample of all channels, where the frames are of a series.
+    pub sample: usize,
+}
+
 /// A sensor's place among the sensors of this agent, given by the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SensorId(pub u16);

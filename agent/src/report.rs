@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sanderling_protocol::{
-    reported::{Excess, ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
+    reported::{Drops, Excess, ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
     topics::DeviceId,
 };
 
@@ -62,13 +62,14 @@ pub fn build(parts: Parts) -> Reported {
 fn essence(report: &Reported) -> Reported {
     let mut report = report.clone();
     for module in &mut report.modules {
-        (module.frames, module.dropped, module.unreadable) = (0, 0, 0);
+        (module.frames, module.dropped, module.skipped, module.unreadable) = (0, 0, 0, 0);
+        module.drops = Drops::default();
         (module.frame_us_p50, module.frame_us_p99) = (0, 0);
         module.excess = Excess::default();
         module.metrics.clear();
     }
     for sensor in &mut report.sensors {
-        sensor.frames = 0;
+        (sensor.frames, sensor.refused) = (0, 0);
     }
     report.storage = Storage { damaged: report.storage.damaged, ..Storage::default() };
     report.outbox = Outbox { dropped: report.outbox.dropped, ..Outbox::default() };
@@ -155,6 +156,8 @@ mod tests {
             restarts: 0,
             frames,
             dropped: 0,
+            drops: Drops::default(),
+            skipped: frames,
             unreadable: 0,
             frame_us_p50: frames,
             frame_us_p99: frames,

@@ -1,4 +1,5 @@
-//! Joins sensors and modules: each frame of a sensor goes to every module of the active generation that asks for it.
+//! Joins sensors and modules: each frame of a sensor goes to every module of the active generation that asks for it, and so does each
+//! record that a module emits on a channel that others have as an input ([`records`]).
 //!
 //! The policies of the inputs are kept by each module's [`Inlet`]; the router only knows who gets what. Switching from one
 //! generation to the next is one assignment: a frame goes to the old modules or to the new ones, never to neither. Frames that wait
@@ -8,27 +9,32 @@
 //!
 //! Limits: at most [`MAX_SENSORS`] sensors.
 
+mod records;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::Arc,
 };
 
 use tokio::sync::Notify;
 
+use self::records::Records;
 use crate::{
-    frames::{Frame, FrameSink, SensorId},
+    clock::Clock,
+    frames::{Frame, FrameSink, Pool, SensorId},
     workload::inlet::Inlet,
 };
 
 /// An agent has at most this many sensors.
 pub const MAX_SENSORS: usize = 256;
 
-/// Who gets the frames of which sensor.
-#[derive(Default)]
+/// Who gets the frames of which sensor, and the records of which module.
 pub struct Router {
     sensors: RefCell<BTreeMap<String, SensorId>>,
     routes: RefCell<Vec<Vec<Route>>>,
+    records: Records,
     active: RefCell<Vec<Rc<Inlet>>>,
     /// Sensors whose next frame somebody wants to see.
     taps: RefCell<BTreeSet<SensorId>>,
@@ -43,9 +49,22 @@ struct Route {
 }
 
 impl Router {
-    /// A router without sensors and modules.
-    pub fn new() -> Rc<Self> {
-        Rc::default()
+    /// A router without sensors and modules. Records become frames in memory of `pool`.
+    pub fn new(pool: Pool, clock: Arc<dyn Clock>) -> Rc<Self> {
+        Rc::new(Self {
+            sensors: RefCell::default(),
+            routes: RefCell::default(),
+            records: Records::new(pool, clock),
+            active: RefCell::default(),
+            taps: RefCell::default(),
+            tapped: RefCell::default(),
+            wake: RefCell::default(),
+        })
+    }
+
+    /// Gives what `module` emitted on `channel` to the modules whose input that is.
+    pub fn record(&self, module: &str, channel: &str, payload: &[u8]) {
+        self.records.give(module, channel, payload);
     }
 
     /// The id of the sensor `name`, made at its first use; `None` beyond [`MAX_SENSORS`].
@@ -84,18 +103,17 @@ impl Router {
     }
 
     /// Feeds these modules, and no others, from the next frame on; they take over what waits for modules of the same name that were
-    /// fed before. An input whose sensor does not exist gets nothing.
+    /// fed before. An input whose source does not exist gets nothing.
     pub fn switch(&self, inlets: Vec<Rc<Inlet>>) {
         let sensors = self.sensors.borrow();
         let mut routes: Vec<Vec<Route>> = sensors.iter().map(|_| Vec::new()).collect();
-        for inlet in &inlets {
-            for (lane, sensor) in inlet.sensors().enumerate() {
-                let to = sensors.get(sensor).and_then(|id| routes.get_mut(usize::from(id.0)));
-                if let Some(to) = to {
-                    to.push(Route { inlet: inlet.clone(), lane });
-                }
+        for (source, route) in inlets.iter().flat_map(records::routes) {
+            let to = sensors.get(&source).and_then(|id| routes.get_mut(usize::from(id.0)));
+            if let Some(to) = to {
+                to.push(route);
             }
         }
+        self.records.switch(inlets.iter().flat_map(records::routes));
         *self.routes.borrow_mut() = routes;
         let before = self.active.replace(inlets);
         let active = self.active.borrow();
@@ -138,12 +156,15 @@ impl FrameSink for Router {
 mod tests {
     use super::*;
     use crate::{clock::FakeClock, frames::Pool, workload::fake::FakeFeed};
-    use sanderling_guest::frame::FrameHeader;
+    use sanderling_guest::frame::{FrameHeader, Kind};
     use sanderling_protocol::deployment::Policy;
-    use std::sync::Arc;
 
-    fn module(sensors: &[&'static str], pool: &Pool) -> (Rc<Inlet>, FakeFeed) {
-        let inputs = sensors.iter().map(|sensor| (*sensor, Policy::Queue(100)));
+    fn router(pool: &Pool) -> Rc<Router> {
+        Router::new(pool.clone(), Arc::new(FakeClock::at(1_000_000)))
+    }
+
+    fn module(sources: &[&'static str], pool: &Pool) -> (Rc<Inlet>, FakeFeed) {
+        let inputs = sources.iter().map(|source| ((*source).into(), Policy::Queue(100)));
         let inlet = Rc::new(Inlet::new("m".into(), inputs, pool.clone(), Arc::new(FakeClock::default())));
         let feed = FakeFeed::new(100, 1000);
         inlet.open(Box::new(feed.clone()));
@@ -156,7 +177,8 @@ mod tests {
 
     #[test]
     fn each_frame_goes_to_every_module_that_asks_for_its_sensor() {
-        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let pool = Pool::new(1 << 20);
+        let router = router(&pool);
         let (left, right) = (router.sensor("left").unwrap(), router.sensor("right").unwrap());
         let (one, one_feed) = module(&["left", "absent"], &pool);
         let (both, both_feed) = module(&["right", "left"], &pool);
@@ -171,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_switch_leaves_no_frame_to_the_old_modules_and_none_to_nobody() {
-        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let pool = Pool::new(1 << 20);
+        let router = router(&pool);
         let sensor = router.sensor("s").unwrap();
         assert!(!router.wanted(sensor));
         let ((old, old_feed), (new, new_feed)) = (module(&["s"], &pool), module(&["s"], &pool));
@@ -187,10 +210,11 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_module_goes_to_the_one_of_its_name() {
-        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let pool = Pool::new(1 << 20);
+        let router = router(&pool);
         let sensor = router.sensor("s").unwrap();
         let inlet = |name: &str| {
-            let inputs = [("s", Policy::Queue(100))];
+            let inputs = [("s".into(), Policy::Queue(100))];
             Rc::new(Inlet::new(name.into(), inputs, pool.clone(), Arc::new(FakeClock::default())))
         };
         let (kept, gone, stays) = (inlet("kept"), inlet("gone"), inlet("stays"));
@@ -208,8 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_a_frame_of_every_module_whose_input_its_channel_is() {
+        let pool = Pool::new(1 << 20);
+        let router = router(&pool);
+        let ((one, one_feed), (both, both_feed)) = (module(&["a/out"], &pool), module(&["b/out", "a/out"], &pool));
+        router.record("a", "out", b"to nobody");
+        router.switch(vec![one.clone(), both]);
+        router.record("a", "out", b"{}");
+        router.record("a", "other", b"to nobody");
+        router.record("b", "out", b"x");
+        assert_eq!((one_feed.seqs(), both_feed.seqs()), (vec![1], vec![1, 1]));
+        assert_eq!((one_feed.wakes(), both_feed.wakes()), (1, 1));
+        let header = one_feed.headers()[0];
+        assert_eq!((header.sensor(), header.kind, header.len), ("a/out", Kind::Json, 2));
+        assert!(header.captured_unix_ns > 0 && header.captured_mono_ns > 0);
+        let (next, next_feed) = module(&["a/out"], &pool);
+        router.switch(vec![next]);
+        router.record("a", "out", b"y");
+        router.record("b", "out", b"y");
+        assert_eq!((one_feed.seqs(), next_feed.seqs()), (vec![1], vec![2]), "the count goes on");
+    }
+
+    #[test]
     fn the_next_frame_of_a_sensor_can_be_seen_without_a_module() {
-        let (router, pool) = (Router::new(), Pool::new(1 << 20));
+        let pool = Pool::new(1 << 20);
+        let router = router(&pool);
         let sensor = router.sensor("s").unwrap();
         assert!(!router.wanted(sensor));
         router.tap("s");
@@ -223,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_sensor_keeps_its_id_and_there_is_a_most() {
-        let router = Router::new();
+        let router = router(&Pool::new(1 << 20));
         let first = router.sensor("a").unwrap();
         assert_ne!(router.sensor("b"), Some(first));
         assert_eq!(router.sensor("a"), Some(first));

@@ -169,9 +169,15 @@ pub struct ModuleReport {
     pub restarts: u64,
     /// Frames handled since the deployment was activated.
     pub frames: u64,
-    /// Frames that came too fast for it.
+    /// Frames that it was not given though its policy would have had it: the sum of `drops`.
     pub dropped: u64,
-    /// Frames that could not be given to it.
+    /// The same, by what kept each from it.
+    #[serde(default, skip_serializing_if = "Drops::is_none")]
+    pub drops: Drops,
+    /// Frames that its policy `sample` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u64,
+    /// Frames that could not be decoded for it.
     #[serde(default)]
     pub unreadable: u64,
     /// The median time from the worker's taking a frame to the guest's return, over the last 1024 frames, in microseconds.
@@ -203,6 +209,44 @@ pub struct ModuleReport {
     pub fault: Option<Fault>,
 }
 
+/// Frames that a module was not given, by what kept them from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drops {
+    /// A newer one took their place: they came faster than the module takes them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overtaken: u64,
+    /// Its worker had them when it ended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// They are larger than what its worker takes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub oversize: u64,
+    /// They are no series, where the policy is `window`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unfit: u64,
+    /// Windows that were given up in the middle, since the series broke off or changed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub broken: u64,
+}
+
+impl Drops {
+    /// Whether there was none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        [self.overtaken, self.lost, self.oversize, self.unfit, self.broken].into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What a worker said beyond the rates that hold for it. A worker that does its duty limits its guest before that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excess {
@@ -228,6 +272,9 @@ pub struct SensorReport {
     pub name: String,
     /// Frames that it gave.
     pub frames: u64,
+    /// Parts of its input that were no frames, or could not be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
     /// What keeps it from giving frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -114,7 +114,7 @@ impl Capsules for Keeping {
         let module = &spec.module;
         let inputs = module.input.iter();
         let decode = |input: &sanderling_protocol::deployment::Input| InputDecode {
-            sensor: input.sensor.clone(),
+            sensor: input.source.to_string(),
             decode: input.decode,
         };
         let mut manifest = Manifest {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     io,
     path::PathBuf,
     rc::Rc,
@@ -31,7 +31,7 @@ use super::{
     keeper::{self, Keeper, judged},
     logs::Logs,
     spool::{Said, Spool},
-    works::{Memories, Shelf, Works, data_channel},
+    works::{FrameSizes, Memories, Shelf, Works, data_channel},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -138,6 +138,8 @@ pub(super) struct Gathered {
     clock: Arc<dyn Clock>,
     wake: Rc<Wake>,
     states: States,
+    /// Who gives records to modules whose input they are.
+    router: Rc<Router>,
 }
 
 impl Gathered {
@@ -169,6 +171,9 @@ impl workload::States for Gathered {
 
     fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
         let rows = self.states.keep(of.generation, of.module, &changes, of.quota)?;
+        for record in &records {
+            self.router.record(of.module, &record.channel, &record.payload);
+        }
         let named = |record: Emitted| (data_channel(of.module, &record.channel), record.payload);
         self.said.push(Said::Frame { records: records.into_iter().map(named).collect(), rows });
         self.wake.notify_one();
@@ -178,6 +183,7 @@ impl workload::States for Gathered {
 
 impl Records for Gathered {
     fn record(&mut self, module: &str, channel: &str, _seq: u64, payload: &[u8]) {
+        self.router.record(module, channel, payload);
         self.push(data_channel(module, channel), Bytes::copy_from_slice(payload));
         self.wake.notify_one();
     }
@@ -279,15 +285,18 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (sync, effects) = Sync::start(config(&settings), trusted, loaded.slots, refused, now);
 
     let wake = Rc::new(Wake::new());
+    let pool = Pool::new(IDLE_FRAMES);
+    let router = Router::new(pool.clone(), clock.clone());
+    router.wake(wake.clone());
     let gathered = Rc::new(RefCell::new(Gathered {
         said: Vec::new(),
         logs: Logs::default(),
         clock: clock.clone(),
         wake: wake.clone(),
         states,
+        router: router.clone(),
     }));
     gathered.borrow_mut().rows(rows);
-    let pool = Pool::new(IDLE_FRAMES);
     let shelf = Rc::new(Shelf::default());
     let capsules = Keeping::new(settings.device.clone(), clock.clone(), keeper.clone(), settings.capsules);
     let ports = WorkloadPorts {
@@ -304,14 +313,11 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         ..Options::new(settings.paths.worker.clone())
     };
     let (workloads, happened) = Workloads::new(options, ports);
-    let router = Router::new();
-    router.wake(wake.clone());
     let sensors = start_sensors(&settings, &router, &clock, pool);
-    let largest: BTreeMap<String, usize> =
-        settings.sensors.keys().filter_map(|name| Some((name.clone(), sensors.largest_frame(name)?))).collect();
+    let sizes = FrameSizes { sensors: sensors.sizes(), window: settings.limits.max_frame_bytes };
     let (outcomes, finished) = mpsc::unbounded_channel();
     let memory = Memories { machine: Box::new(Machine), most: settings.workloads.memory_bytes };
-    let works = Works::new(Rc::new(workloads), router, shelf, memory, largest, outcomes);
+    let works = Works::new(Rc::new(workloads), router, shelf, memory, sizes, outcomes);
 
     let (link, link_events, link_task) = mqtt::link(link_config(&settings), clock.clone(), Box::new(random));
     tokio::spawn(link_task);

@@ -18,15 +18,16 @@ use std::{
 };
 
 use sanderling_protocol::{
-    deployment::Channel,
+    deployment::{Channel, Source},
     digest::Digest,
     reported::{Handover, ModuleReport},
-    worker::{Blob, Fault, Model},
+    worker::{Blob, Fault, MAX_RECORD, Model},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::keeper::Purpose;
 use crate::{
+    frames::Sizes,
     router::Router,
     sync::{Event, Plan},
     workload::{
@@ -86,8 +87,7 @@ pub(super) struct Works {
     router: Rc<Router>,
     shelf: Rc<Shelf>,
     memory: Memories,
-    /// How large the frames of a sensor are at most, in bytes.
-    largest: BTreeMap<String, usize>,
+    sizes: FrameSizes,
     opening: BTreeMap<u64, Purpose>,
     plans: BTreeMap<u64, Arc<Plan>>,
     staging: BTreeMap<u64, JoinHandle<()>>,
@@ -98,6 +98,23 @@ pub(super) struct Works {
     leaving: BTreeSet<u64>,
     routed: Option<u64>,
     outcomes: mpsc::UnboundedSender<Outcome>,
+}
+
+/// How large frames are at most.
+pub(super) struct FrameSizes {
+    /// Those of each sensor.
+    pub(super) sensors: BTreeMap<String, Sizes>,
+    /// A window of a series, in bytes.
+    pub(super) window: usize,
+}
+
+impl FrameSizes {
+    fn of(&self, source: &Source) -> Sizes {
+        match source {
+            Source::Sensor(name) => self.sensors.get(name).copied().unwrap_or_default(),
+            Source::Channel { .. } => Sizes { frame: MAX_RECORD, sample: MAX_RECORD },
+        }
+    }
 }
 
 /// The memory that there is for workers.
@@ -115,7 +132,7 @@ impl Works {
         router: Rc<Router>,
         shelf: Rc<Shelf>,
         memory: Memories,
-        largest: BTreeMap<String, usize>,
+        sizes: FrameSizes,
         outcomes: mpsc::UnboundedSender<Outcome>,
     ) -> Self {
         Self {
@@ -123,7 +140,7 @@ impl Works {
             router,
             shelf,
             memory,
-            largest,
+            sizes,
             opening: BTreeMap::new(),
             plans: BTreeMap::new(),
             staging: BTreeMap::new(),
@@ -363,8 +380,7 @@ impl Works {
         let spec = |module: &sanderling_protocol::deployment::Module| {
             let model = |(name, path): (&String, &String)| Some(Model { name: name.clone(), blob: blob(path)? });
             let models = module.models.iter().filter_map(model).collect();
-            let largest = |sensor: &str| self.largest.get(sensor).copied().unwrap_or(0);
-            let ring_bytes = ring_bytes(module, largest);
+            let ring_bytes = ring_bytes(module, self.sizes.window, |source| self.sizes.of(source));
             Some(ModuleSpec { wasm: blob(&module.module)?, module: module.clone(), models, ring_bytes })
         };
         plan.deployment.modules.iter().filter_map(spec).collect()

@@ -131,7 +131,7 @@ impl Bench {
     pub fn report(&self) -> SensorReport {
         let sensors = self.sensors.borrow();
         let report = sensors.as_ref().and_then(|sensors| sensors.reports().pop());
-        report.unwrap_or(SensorReport { name: "cam0".into(), frames: 0, error: None })
+        report.unwrap_or(SensorReport { name: "cam0".into(), frames: 0, refused: 0, error: None })
     }
 }
 

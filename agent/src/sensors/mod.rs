@@ -15,14 +15,14 @@ mod settings;
 mod socket;
 mod wire;
 
-use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, sync::Arc};
 
 use sanderling_protocol::reported::SensorReport;
 use tokio::task::JoinHandle;
 
 use crate::{
     clock::Clock,
-    frames::{FrameSink, Pool, SensorId},
+    frames::{FrameSink, Pool, SensorId, Sizes},
 };
 pub use outlet::Outlet;
 pub use replay::Replay;
@@ -33,6 +33,11 @@ pub use socket::Socket;
 pub trait Sensor {
     /// The content of its largest frame, in bytes: rings and buffers are made for this.
     fn largest_frame(&self) -> usize;
+
+    /// One sample of all channels, in bytes, where its frames are of a series: as much as can be told before they come.
+    fn largest_sample(&self) -> usize {
+        self.largest_frame()
+    }
 
     /// Gives frames until it is dropped. Ends by itself only when it never has another frame to give.
     fn run(self: Box<Self>, outlet: Outlet) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -45,7 +50,7 @@ pub struct Sensors {
 
 struct Running {
     name: String,
-    largest: usize,
+    sizes: Sizes,
     state: Rc<RefCell<outlet::State>>,
     task: JoinHandle<()>,
 }
@@ -68,10 +73,10 @@ impl Sensors {
         let running = sensors
             .into_iter()
             .map(|(name, id, sensor)| {
-                let largest = sensor.largest_frame();
+                let sizes = Sizes { frame: sensor.largest_frame(), sample: sensor.largest_sample() };
                 let outlet = Outlet::new(&name, id, ports.clone());
                 let state = outlet.state().clone();
-                Running { name, largest, state, task: tokio::task::spawn_local(sensor.run(outlet)) }
+                Running { name, sizes, state, task: tokio::task::spawn_local(sensor.run(outlet)) }
             })
             .collect();
         Self { running }
@@ -81,14 +86,19 @@ impl Sensors {
     pub fn reports(&self) -> Vec<SensorReport> {
         let report = |running: &Running| {
             let state = running.state.borrow();
-            SensorReport { name: running.name.clone(), frames: state.frames, error: state.error() }
+            SensorReport {
+                name: running.name.clone(),
+                frames: state.frames,
+                refused: state.refused,
+                error: state.error(),
+            }
         };
         self.running.iter().map(report).collect()
     }
 
-    /// The content of the largest frame of the sensor `name`, in bytes; `None` where there is no such sensor.
-    pub fn largest_frame(&self, name: &str) -> Option<usize> {
-        self.running.iter().find(|running| running.name == name).map(|running| running.largest)
+    /// How large the frames of each sensor are at most, by its name.
+    pub fn sizes(&self) -> BTreeMap<String, Sizes> {
+        self.running.iter().map(|running| (running.name.clone(), running.sizes)).collect()
     }
 }
 

@@ -13,7 +13,8 @@ pub(super) struct State {
     /// Frames that it gave.
     pub(super) frames: u64,
     fault: Option<String>,
-    refused: u64,
+    /// Parts of its input that it refused.
+    pub(super) refused: u64,
     last_refused: Option<String>,
 }
 

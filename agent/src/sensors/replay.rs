@@ -58,6 +58,7 @@ enum ReplayError {
 pub struct Replay {
     settings: ReplaySettings,
     largest: usize,
+    sample: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,16 +87,23 @@ struct Loaded {
 impl Replay {
     /// A sensor of checked settings. Looks at the files to learn the size of the largest frame.
     pub fn new(settings: ReplaySettings) -> Self {
-        let sizes = files(&settings.files).0.into_iter().filter_map(|path| size(&path, &settings));
+        let files = files(&settings.files).0;
+        let sizes = files.iter().filter_map(|path| size(path, &settings));
         let largest = sizes.max().map_or(settings.max_frame, |largest| largest.next_power_of_two());
         let largest = largest.min(settings.max_frame);
-        Self { settings, largest }
+        let series = files.iter().all(|path| kind(path) == FileKind::Csv);
+        let sample = if series { largest.div_ceil(settings.csv.window as usize) } else { largest };
+        Self { settings, largest, sample }
     }
 }
 
 impl Sensor for Replay {
     fn largest_frame(&self) -> usize {
         self.largest
+    }
+
+    fn largest_sample(&self) -> usize {
+        self.sample
     }
 
     fn run(self: Box<Self>, outlet: Outlet) -> Pin<Box<dyn Future<Output = ()>>> {

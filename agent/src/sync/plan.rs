@@ -246,11 +246,11 @@ impl Plan {
         let deployment = Deployment::parse(document)?;
         let mut artifacts = BTreeMap::new();
         for module in &deployment.modules {
-            for input in &module.input {
-                if !sensors.contains(&input.sensor) {
+            for sensor in module.input.iter().filter_map(|input| input.source.sensor()) {
+                if !sensors.contains(sensor) {
                     return Err(PlanError::Sensor {
                         module: module.name.clone(),
-                        sensor: input.sensor.clone(),
+                        sensor: sensor.to_owned(),
                         known: sensors.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
                     });
                 }

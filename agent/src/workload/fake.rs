@@ -48,6 +48,11 @@ impl FakeFeed {
         self.state.borrow().headers.iter().map(|header| header.seq).collect()
     }
 
+    /// Their headers.
+    pub fn headers(&self) -> Vec<FrameHeader> {
+        self.state.borrow().headers.clone()
+    }
+
     /// What their headers say of frames dropped before them.
     pub fn dropped(&self) -> Vec<u32> {
         self.state.borrow().headers.iter().map(|header| header.dropped).collect()

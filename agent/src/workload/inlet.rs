@@ -3,7 +3,8 @@
 //! Each input of the module is a lane with a policy. A lane hands a bounded number of frames to the worker through its
 //! ring; the rest waits here, and when too much waits, the oldest is dropped and counted. `latest`: one frame at work and one
 //! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring; all of them here
-//! while there is no worker.
+//! while there is no worker. `sample` lets some frames by, of which the newest waits; `window` makes frames of its own, which wait as in a queue
+//! ([`sieve`]).
 //!
 //! Invariants: a frame is taken or dropped at once; nobody waits. Frames of a lane stay in order. The worker answers the
 //! frames in the order in which it got them; anything else is [`Broken`]. A worker that is being restarted loses what it was handed,
@@ -11,15 +12,17 @@
 //!
 //! Limits: frames that wait hold at most [`MOST_WAITING`] bytes for each lane, one frame apart.
 
+mod sieve;
 mod takeover;
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
 use sanderling_guest::frame::HEADER;
-use sanderling_protocol::{deployment::Policy, worker::ring::RingError};
+use sanderling_protocol::{deployment::Policy, reported::Drops, worker::ring::RingError};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use self::sieve::{Loss, Sieve, Verdict};
 use super::spec;
 use crate::{
     clock::Clock,
@@ -61,16 +64,16 @@ pub enum Broken {
 /// What is counted at the entrance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames that came too fast, or that a worker lost when it ended.
-    pub dropped: u64,
-    /// Frames that are larger than the ring takes.
-    pub oversize: u64,
+    /// Frames that the module was not given though its policy would have had it, by cause.
+    pub drops: Drops,
+    /// Frames that its policy leaves out.
+    pub skipped: u64,
 }
 
 /// The entrance of one module.
 pub struct Inlet {
     module: Rc<str>,
-    sensors: Vec<String>,
+    sources: Vec<String>,
     state: RefCell<State>,
     pool: Pool,
     clock: Arc<dyn Clock>,
@@ -98,6 +101,8 @@ struct Outstanding {
 }
 
 struct Lane {
+    policy: Policy,
+    sieve: Sieve,
     in_ring: usize,
     most_in_ring: usize,
     waiting: VecDeque<Frame>,
@@ -116,12 +121,12 @@ impl Inlet {
     /// The entrance of `module`, with one lane for each input. Nothing gets in before [`Inlet::open`].
     pub fn new<'a>(
         module: Rc<str>,
-        inputs: impl IntoIterator<Item = (&'a str, Policy)>,
+        inputs: impl IntoIterator<Item = (Cow<'a, str>, Policy)>,
         pool: Pool,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (sensors, lanes): (Vec<_>, Vec<_>) =
-            inputs.into_iter().map(|(sensor, policy)| (sensor.to_owned(), Lane::new(policy))).unzip();
+        let (sources, lanes): (Vec<_>, Vec<_>) =
+            inputs.into_iter().map(|(source, policy)| (source.into_owned(), Lane::new(policy))).unzip();
         let most = lanes.iter().map(|lane: &Lane| lane.most_in_ring).sum();
         let state = State {
             lanes,
@@ -136,7 +141,7 @@ impl Inlet {
             heir: None,
         };
         let state = RefCell::new(state);
-        Self { module, sensors, state, pool, clock, unwatched: Notify::new() }
+        Self { module, sources, state, pool, clock, unwatched: Notify::new() }
     }
 
     /// The module's name in its deployment.
@@ -144,9 +149,9 @@ impl Inlet {
         &self.module
     }
 
-    /// The sensors of its lanes, in order.
-    pub fn sensors(&self) -> impl Iterator<Item = &str> {
-        self.sensors.iter().map(String::as_str)
+    /// The names of its lanes' sources, in order.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(String::as_str)
     }
 
     /// A frame for `lane`. Follow up with [`Inlet::flush`] when there are no more at the moment.
@@ -156,6 +161,25 @@ impl Inlet {
         if state.closed || state.lanes.get(lane).is_none() {
             return;
         }
+        match state.judge(lane, now) {
+            Verdict::Passes => self.admit(&mut state, lane, frame, now),
+            Verdict::Skipped => state.counts.skipped += 1,
+        }
+    }
+
+    /// A frame that the policy lets through: it is cut where the policy says so, and handed over or kept.
+    fn admit(&self, state: &mut State, lane: usize, frame: &Frame, now: Duration) {
+        let Some(mut cutter) = state.lanes.get_mut(lane).and_then(Lane::take_cutter) else {
+            return self.give(state, lane, frame, now);
+        };
+        let loss = cutter.push(frame, &self.pool, |window| self.give(state, lane, window, now));
+        state.count_loss(lane, loss);
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.sieve = Sieve::Cut(cutter);
+        }
+    }
+
+    fn give(&self, state: &mut State, lane: usize, frame: &Frame, now: Duration) {
         match state.hand(lane, frame, now) {
             Handed::Taken => {
                 if !state.watched {
@@ -212,7 +236,7 @@ impl Inlet {
         // The frame at hand is told of with the fault, which nobody hears of once another generation has taken over.
         for frame in lost.iter().skip(usize::from(state.heir.is_none())) {
             match &state.heir {
-                Some(heir) => heir.lost(self.sensors.get(frame.lane)),
+                Some(heir) => heir.lost(self.sources.get(frame.lane)),
                 None => state.lost(frame.lane),
             }
         }
@@ -316,6 +340,18 @@ impl Inlet {
 }
 
 impl State {
+    fn judge(&mut self, lane: usize, now: Duration) -> Verdict {
+        self.lanes.get_mut(lane).map_or(Verdict::Skipped, |lane| lane.sieve.judge(now))
+    }
+
+    fn count_loss(&mut self, lane: usize, loss: Loss) {
+        self.counts.drops.unfit += u64::from(loss.unfit);
+        self.counts.drops.broken += u64::from(loss.broken);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.dropped = lane.dropped.saturating_add(u32::from(loss.unfit) + u32::from(loss.broken));
+        }
+    }
+
     /// Hands over a frame that came just now: not before those that wait.
     fn hand(&mut self, lane: usize, frame: &Frame, now: Duration) -> Handed {
         match self.lanes.get(lane) {
@@ -341,7 +377,7 @@ impl State {
             }
             Err(RingError::Full) => Handed::Later,
             Err(RingError::TooLarge { .. }) => {
-                self.counts.oversize += 1;
+                self.counts.drops.oversize += 1;
                 lane.dropped = lane.dropped.saturating_add(1);
                 Handed::Never
             }
@@ -353,7 +389,7 @@ impl State {
     }
 
     fn lost(&mut self, lane: usize) {
-        self.counts.dropped += 1;
+        self.counts.drops.lost += 1;
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.dropped = lane.dropped.saturating_add(1);
         }
@@ -367,7 +403,7 @@ impl State {
         {
             lane.pop();
             lane.dropped = lane.dropped.saturating_add(1);
-            self.counts.dropped += 1;
+            self.counts.drops.overtaken += 1;
         }
         lane.bytes += held;
         lane.waiting.push_back(frame);
@@ -378,12 +414,25 @@ impl Lane {
     fn new(policy: Policy) -> Self {
         let most_waiting = spec::waiting(policy).max(1);
         Self {
+            policy,
+            sieve: Sieve::new(policy),
             in_ring: 0,
             most_in_ring: spec::in_ring(policy),
             waiting: VecDeque::with_capacity(most_waiting),
             most_waiting,
             bytes: 0,
             dropped: 0,
+        }
+    }
+
+    /// What cuts its frames, where something does; to be put back.
+    fn take_cutter(&mut self) -> Option<sieve::Cutter> {
+        match std::mem::replace(&mut self.sieve, Sieve::All) {
+            Sieve::Cut(cutter) => Some(cutter),
+            other => {
+                self.sieve = other;
+                None
+            }
         }
     }
 

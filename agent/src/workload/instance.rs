@@ -84,7 +84,7 @@ impl Instance {
         metrics: Rc<Board>,
         events: mpsc::UnboundedSender<WorkloadEvent>,
     ) -> Rc<Self> {
-        let inputs = spec.module.input.iter().map(|input| (input.sensor.as_str(), input.policy));
+        let inputs = spec.module.input.iter().map(|input| (input.source.name(), input.policy));
         let name: Rc<str> = spec.module.name.as_str().into();
         let inlet = Rc::new(Inlet::new(name.clone(), inputs, ports.pool.clone(), ports.clock.clone()));
         let tally = Tally {
@@ -280,8 +280,10 @@ impl Instance {
             since: tally.since,
             restarts: tally.restarts,
             frames: tally.frames,
-            dropped: counts.dropped,
-            unreadable: tally.unreadable.saturating_add(counts.oversize),
+            dropped: counts.drops.total(),
+            drops: counts.drops,
+            skipped: counts.skipped,
+            unreadable: tally.unreadable,
             frame_us_p50,
             frame_us_p99,
             excess: tally.excess,

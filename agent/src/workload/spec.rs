@@ -2,9 +2,11 @@
 
 use sanderling_guest::frame;
 use sanderling_protocol::{
-    deployment::{Module, Policy},
+    deployment::{Module, Policy, Source},
     worker::{Blob, InputDecode, Model, Start, ring, state_memory},
 };
+
+use crate::frames::Sizes;
 
 /// A ring is at most this large, unless three of the module's largest frames need more, in bytes.
 const USUAL_RING: usize = 4 << 20;
@@ -53,7 +55,7 @@ impl ModuleSpec {
         let inputs = module
             .input
             .iter()
-            .map(|input| InputDecode { sensor: input.sensor.clone(), decode: input.decode })
+            .map(|input| InputDecode { sensor: input.source.to_string(), decode: input.decode })
             .collect();
         Start {
             name: module.name.clone(),
@@ -68,31 +70,44 @@ impl ModuleSpec {
     }
 }
 
-/// The shared memory that a module needs, when the frames of a sensor are at most `largest(sensor)` bytes long.
+/// The shared memory that a module needs, when the frames of a source are as large as `sizes` says, and no window is longer than
+/// `most` bytes.
 ///
 /// Enough for as many frames as may be outstanding, but not more than a few MiB unless single frames are that large:
 /// all of a ring becomes resident in time.
-pub fn ring_bytes(module: &Module, largest: impl Fn(&str) -> usize) -> usize {
-    let frame = module.input.iter().map(|input| largest(&input.sensor)).max().unwrap_or(0) + frame::HEADER;
+pub fn ring_bytes(module: &Module, most: usize, sizes: impl Fn(&Source) -> Sizes) -> usize {
+    let frames = module.input.iter().map(|input| largest(sizes(&input.source), input.policy, most));
+    let frame = frames.max().unwrap_or(0) + frame::HEADER;
     let outstanding: usize = module.input.iter().map(|input| in_ring(input.policy)).sum();
     let wanted = ring::region_len(frame, outstanding);
     let least = ring::region_len(frame, 2).max(LEAST_RING);
     wanted.min(USUAL_RING).max(least).next_multiple_of(PAGE)
 }
 
+/// The largest frame that a policy makes of those of a source.
+fn largest(sizes: Sizes, policy: Policy, most: usize) -> usize {
+    match policy {
+        Policy::Window(window) => sizes.sample.saturating_mul(window.samples as usize).min(most),
+        Policy::Latest | Policy::Queue(_) | Policy::Sample(_) => sizes.frame,
+    }
+}
+
 /// How many frames of an input are handed to the worker before it has answered the first.
 pub(super) fn in_ring(policy: Policy) -> usize {
-    match policy {
-        Policy::Latest => 1,
-        Policy::Queue(frames) => 1 + frames as usize / 2,
-    }
+    waits(policy).map_or(1, |frames| 1 + frames / 2)
 }
 
 /// How many frames of an input wait outside the ring. With those inside, one is at work and as many wait as the policy says.
 pub(super) fn waiting(policy: Policy) -> usize {
+    waits(policy).map_or(1, |frames| frames - frames / 2)
+}
+
+/// How many frames wait, where it is not the newest alone.
+fn waits(policy: Policy) -> Option<usize> {
     match policy {
-        Policy::Latest => 1,
-        Policy::Queue(frames) => frames as usize - frames as usize / 2,
+        Policy::Latest | Policy::Sample(_) => None,
+        Policy::Queue(frames) => Some(frames as usize),
+        Policy::Window(window) => Some(window.queue as usize),
     }
 }
 
@@ -100,7 +115,7 @@ pub(super) fn waiting(policy: Policy) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use sanderling_protocol::deployment::{Deployment, SCHEMA};
+    use sanderling_protocol::deployment::{Deployment, SCHEMA, Sample};
     use serde_json::json;
 
     fn module(policy: serde_json::Value) -> Module {
@@ -116,7 +131,9 @@ mod tests {
             let Policy::Queue(frames) = policy else { unreachable!() };
             assert_eq!(in_ring(policy) + waiting(policy), frames as usize + 1);
         }
-        assert_eq!((in_ring(Policy::Latest), waiting(Policy::Latest)), (1, 1));
+        for policy in [Policy::Latest, Policy::Sample(Sample::Every(9))] {
+            assert_eq!((in_ring(policy), waiting(policy)), (1, 1));
+        }
     }
 
     #[test]
@@ -131,11 +148,15 @@ mod tests {
 
     #[test]
     fn a_ring_holds_the_largest_frame_and_stays_small_where_it_can() {
-        let one = ring_bytes(&module(json!("latest")), |_| 300_000);
+        let ring = |policy, frame| ring_bytes(&module(policy), 1 << 20, |_| Sizes { frame, sample: 8 });
+        let one = ring(json!("latest"), 300_000);
         assert!(one > 2 * 300_000 && one < 1_000_000, "{one}");
-        assert_eq!(ring_bytes(&module(json!("latest")), |_| 64), LEAST_RING);
-        assert!(ring_bytes(&module(json!({ "queue": 4096 })), |_| 300_000) <= USUAL_RING);
-        assert!(ring_bytes(&module(json!("latest")), |_| 8 << 20) > 16 << 20);
+        assert_eq!(ring(json!("latest"), 64), LEAST_RING);
+        assert!(ring(json!({ "queue": 4096 }), 300_000) <= USUAL_RING);
+        assert!(ring(json!("latest"), 8 << 20) > 16 << 20);
+        let window = |samples: u32| ring(json!({ "window": { "samples": samples } }), 64);
+        assert!(window(50_000) > 2 * 8 * 50_000);
+        assert!(window(1 << 20) <= USUAL_RING, "no window is longer than a frame may be");
         assert_eq!(one % PAGE, 0);
     }
 }

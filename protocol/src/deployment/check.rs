@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Deployment, DeploymentError, Grant, MAX_BINDINGS, MAX_DOCUMENT, MAX_MODULES, MAX_SINKS, Module, Policy, SCHEMA,
-    is_name,
+    Deployment, DeploymentError, Grant, Input, MAX_BINDINGS, MAX_DOCUMENT, MAX_MODULES, MAX_SINKS, MAX_SOURCE, Module,
+    Policy, SCHEMA, Sample, Source, is_name,
 };
 use crate::release::Ceiling;
 
@@ -43,7 +43,8 @@ impl Deployment {
         name("the deployment's name", &self.name)?;
         at_most("modules", self.modules.len(), MAX_MODULES)?;
         once("module", self.modules.iter().map(|module| &module.name))?;
-        self.modules.iter().try_for_each(Module::check)
+        self.modules.iter().try_for_each(Module::check)?;
+        self.check_graph()
     }
 }
 
@@ -88,11 +89,29 @@ impl Module {
         at_most("grants", self.grants.len(), 2 * MAX_BINDINGS)?;
         let quotas = self.grants.iter().filter(|grant| matches!(grant, Grant::State(_)));
         once("grant", quotas.map(|_| "state"))?;
-        once("sensor", self.input.iter().map(|input| &input.sensor))?;
-        self.input.iter().try_for_each(|input| name("sensor", &input.sensor))?;
+        let sources: Vec<_> = self.input.iter().map(|input| input.source.name()).collect();
+        once("input", sources.iter().map(|source| &**source))?;
+        self.input.iter().try_for_each(|input| self.check_input(input))?;
         self.models.keys().try_for_each(|model| name("model", model))?;
         self.check_channels()?;
         self.check_ranges()
+    }
+
+    fn check_input(&self, input: &Input) -> Result<(), DeploymentError> {
+        let (module, channel) = match &input.source {
+            Source::Sensor(sensor) => return name("sensor", sensor),
+            Source::Channel { module, channel } => (module, channel),
+        };
+        name("module", module)?;
+        name("channel", channel)?;
+        let (module, source) = (self.name.clone(), input.source.to_string());
+        if source.len() > MAX_SOURCE {
+            return Err(DeploymentError::LongSource { module, length: source.len(), input: source });
+        }
+        if matches!(input.policy, Policy::Window(_)) {
+            return Err(DeploymentError::WindowOfRecords { module, input: source });
+        }
+        Ok(())
     }
 
     fn check_channels(&self) -> Result<(), DeploymentError> {
@@ -104,9 +123,6 @@ impl Module {
             at_most("sink", policy.sink.names().count(), MAX_SINKS)?;
             once("sink", policy.sink.names())?;
             policy.sink.names().try_for_each(|sink| name("sink", sink))?;
-            if policy.sink.names().next().is_none() {
-                return wrong(channel, "has no sink; name one, such as \"mqtt\"");
-            }
             if !self.grants.contains(&Grant::Emit(channel.clone())) {
                 return wrong(channel, "is described, but its grant `emit:…` is missing");
             }
@@ -124,9 +140,22 @@ impl Module {
 
     fn check_ranges(&self) -> Result<(), DeploymentError> {
         let limits = &self.limits;
-        let queues = self.input.iter().filter_map(|input| match input.policy {
-            Policy::Queue(frames) => Some(("queue", u64::from(frames), 1, 4096)),
-            Policy::Latest => None,
+        for input in &self.input {
+            if let Policy::Sample(Sample::PerSecond(value)) = input.policy
+                && !(0.0001..=100_000.0).contains(&value)
+            {
+                return Err(DeploymentError::Rate { module: self.name.clone(), value: value.to_string() });
+            }
+        }
+        let policies = self.input.iter().flat_map(|input| match input.policy {
+            Policy::Latest | Policy::Sample(Sample::PerSecond(_)) => vec![],
+            Policy::Queue(frames) => vec![("queue", u64::from(frames), 1, 4096)],
+            Policy::Sample(Sample::Every(frames)) => vec![("sample.every", u64::from(frames), 1, 1_000_000)],
+            Policy::Window(window) => vec![
+                ("window.samples", u64::from(window.samples), 1, 1 << 20),
+                ("window.hop", u64::from(window.hop()), 1, 1 << 24),
+                ("window.queue", u64::from(window.queue), 1, 4096),
+            ],
         });
         let ranges = [
             ("memory_mib", u64::from(limits.memory_mib), 1, 1024),
@@ -144,7 +173,7 @@ impl Module {
         let channels = self.channels.values().flat_map(|channel| {
             [("max_bytes", channel.max_bytes, 1024, 1 << 30), ("max_age_s", channel.max_age_s, 1, 31_536_000)]
         });
-        for (field, value, min, max) in ranges.into_iter().chain(queues).chain(channels) {
+        for (field, value, min, max) in ranges.into_iter().chain(policies).chain(channels) {
             if !(min..=max).contains(&value) {
                 return Err(DeploymentError::Range { module: self.name.clone(), field, value, min, max });
             }

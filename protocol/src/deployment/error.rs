@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{MAX_DOCUMENT, SCHEMA};
+use super::{MAX_DOCUMENT, MAX_SOURCE, SCHEMA};
 
 /// Why a deployment document is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -71,6 +71,50 @@ pub enum DeploymentError {
         channel: String,
         /// What is wrong.
         problem: &'static str,
+    },
+    /// A module is to be given what no module emits.
+    #[error(
+        "module {module}: its input {input} is no channel of this deployment; name a module of it, and a channel that it has"
+    )]
+    NoChannel {
+        /// The module's name.
+        module: String,
+        /// The input, as module and channel.
+        input: String,
+    },
+    /// A module would be given what it brings about itself.
+    #[error("the modules feed each other in a circle: {path}; take one of these inputs out")]
+    Cycle {
+        /// The modules, in the order in which records go round.
+        path: String,
+    },
+    /// The name of a channel as an input does not fit a frame's header.
+    #[error(
+        "module {module}: the input {input:?} has a name of {length} bytes; frames have room for {MAX_SOURCE}, so shorten the module's name or the channel's"
+    )]
+    LongSource {
+        /// The module's name.
+        module: String,
+        /// The input, as module and channel.
+        input: String,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Records are no series, so no window can be cut of them.
+    #[error("module {module}: the input {input} gives records, of which no window can be cut; take another policy")]
+    WindowOfRecords {
+        /// The module's name.
+        module: String,
+        /// The input, as module and channel.
+        input: String,
+    },
+    /// A rate is no number, or not one that a device can keep.
+    #[error("module {module}: sample.per_second is {value}; allowed is 0.0001 to 100000")]
+    Rate {
+        /// The module's name.
+        module: String,
+        /// The value found.
+        value: String,
     },
     /// This version of the agent cannot do what is asked.
     #[error("module {module}: {what} is not supported by this agent; {cure}")]

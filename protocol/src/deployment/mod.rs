@@ -7,6 +7,8 @@
 mod check;
 mod error;
 mod grant;
+mod graph;
+mod input;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::DeploymentError;
 pub use grant::Grant;
+pub use input::{Decode, Input, MAX_SOURCE, Policy, Sample, Source, Window};
 
 /// The only schema that this version understands.
 pub const SCHEMA: &str = "sanderling.deployment/1";
@@ -53,7 +56,7 @@ pub struct Module {
     /// Target paths of ONNX files by the name under which the guest loads them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, String>,
-    /// The sensors whose frames the module is given.
+    /// Whose frames the module is given.
     pub input: Vec<Input>,
     /// How the module is run.
     #[serde(default)]
@@ -76,44 +79,6 @@ pub struct Module {
     /// How long a new version must run without a fault before it is committed.
     #[serde(default)]
     pub probation: Probation,
-}
-
-/// A sensor bound to a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Input {
-    /// The sensor's name in the agent's configuration.
-    pub sensor: String,
-    /// What happens when frames come faster than the module takes them.
-    #[serde(default)]
-    pub policy: Policy,
-    /// To what compressed images are decoded before the guest sees them.
-    #[serde(default)]
-    pub decode: Decode,
-}
-
-/// What happens when frames come faster than a module takes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// The module gets the newest frame; older ones that it did not get to are dropped.
-    #[default]
-    Latest,
-    /// Up to this many frames wait; then the oldest is dropped.
-    Queue(u32),
-}
-
-/// To what compressed images are decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decode {
-    /// The frame is handed over as it came.
-    #[default]
-    None,
-    /// One byte a pixel.
-    Gray8,
-    /// Three bytes a pixel, red first.
-    Rgb8,
 }
 
 /// How a module is run.

@@ -215,3 +215,105 @@ fn records_go_to_one_sink_or_to_several_and_never_to_none() {
     assert!(matches!(sinks(json!(["a", "b", "c", "d", "e"])), Err(DeploymentError::TooMany { .. })));
     assert!(matches!(sinks(json!("a/b")), Err(DeploymentError::Name { .. })));
 }
+
+/// A deployment of modules that are each given channels of others, or a sensor.
+fn chain(modules: &[(&str, &[&str])]) -> Result<Deployment, DeploymentError> {
+    let module = |(name, inputs): &(&str, &[&str])| {
+        let input = |from: &&str| match from.split_once('/') {
+            Some((module, channel)) => json!({ "module": module, "channel": channel }),
+            None => json!({ "sensor": from }),
+        };
+        json!({ "name": name, "module": "modules/m/1.wasm", "input": inputs.iter().map(input).collect::<Vec<_>>(),
+            "grants": ["emit:out"], "channels": { "out": {} } })
+    };
+    parse(&json!({ "schema": SCHEMA, "name": "d", "modules": modules.iter().map(module).collect::<Vec<_>>() }))
+}
+
+#[test]
+fn a_module_may_be_given_what_another_emits() {
+    let deployment = chain(&[("a", &["cam0"]), ("b", &["a/out", "cam0"]), ("c", &["a/out", "b/out"])]).unwrap();
+    assert_eq!(deployment.modules[1].input[0].source, Source::Channel { module: "a".into(), channel: "out".into() });
+    assert_eq!(deployment.takers("a", "out").map(|module| &*module.name).collect::<Vec<_>>(), ["b", "c"]);
+    let again = Deployment::parse(&serde_json::to_vec(&deployment).unwrap()).unwrap();
+    assert_eq!(again, deployment);
+}
+
+#[test]
+fn modules_that_feed_each_other_in_a_circle_are_refused() {
+    let cycle = |modules: &[(&str, &[&str])]| match chain(modules) {
+        Err(DeploymentError::Cycle { path }) => path,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cycle(&[("a", &["a/out"])]), "a -> a");
+    assert_eq!(
+        cycle(&[("x", &["cam0"]), ("a", &["x/out", "c/out"]), ("b", &["a/out"]), ("c", &["b/out"])]),
+        "a -> b -> c -> a"
+    );
+    // Two ways from one module to another are no circle.
+    chain(&[("a", &["cam0"]), ("b", &["a/out"]), ("c", &["a/out"]), ("d", &["b/out", "c/out"])]).unwrap();
+}
+
+#[test]
+fn an_input_is_a_sensor_or_a_channel_that_is_there() {
+    assert!(matches!(chain(&[("b", &["a/out"])]), Err(DeploymentError::NoChannel { .. })));
+    assert!(matches!(chain(&[("a", &["cam0"]), ("b", &["a/in"])]), Err(DeploymentError::NoChannel { .. })));
+    assert!(matches!(chain(&[("a", &["cam0", "cam0"])]), Err(DeploymentError::Twice { what: "input", .. })));
+    let long = "a".repeat(40);
+    let error = chain(&[(&long, &["cam0"]), ("b", &[&format!("{long}/out")])]).unwrap_err();
+    assert!(matches!(error, DeploymentError::LongSource { length: 44, .. }), "{error}");
+    for input in
+        [json!({}), json!({ "sensor": "s", "module": "m" }), json!({ "module": "m" }), json!({ "channel": "c" })]
+    {
+        let error = parse(&with("/modules/0/input", json!([input]))).unwrap_err();
+        assert!(error.to_string().contains("an input names a `sensor`"), "{error}");
+    }
+}
+
+#[test]
+fn policies_are_read_and_held_to_their_ranges() {
+    let policy = |policy: serde_json::Value| {
+        let parsed = parse(&with("/modules/0/input/0/policy", policy))?;
+        Ok::<_, DeploymentError>(parsed.modules[0].input[0].policy)
+    };
+    assert_eq!(policy(json!({ "sample": { "every": 10 } })).unwrap(), Policy::Sample(Sample::Every(10)));
+    assert_eq!(policy(json!({ "sample": { "per_second": 0.5 } })).unwrap(), Policy::Sample(Sample::PerSecond(0.5)));
+    let Policy::Window(window) = policy(json!({ "window": { "samples": 1024 } })).unwrap() else { unreachable!() };
+    assert_eq!((window.samples, window.hop(), window.queue), (1024, 1024, 4));
+    let Policy::Window(window) = policy(json!({ "window": { "samples": 9, "hop": 3, "queue": 1 } })).unwrap() else {
+        unreachable!()
+    };
+    assert_eq!((window.hop(), window.queue), (3, 1));
+    for bad in [json!({ "sample": { "per_second": 0.0 } }), json!({ "sample": { "per_second": 1e9 } })] {
+        assert!(matches!(policy(bad), Err(DeploymentError::Rate { .. })));
+    }
+    for bad in [
+        json!({ "sample": { "every": 0 } }),
+        json!({ "window": { "samples": 0 } }),
+        json!({ "window": { "samples": 5, "hop": 0 } }),
+        json!({ "window": { "samples": 5, "queue": 0 } }),
+    ] {
+        assert!(matches!(policy(bad.clone()), Err(DeploymentError::Range { .. })), "{bad}");
+    }
+    assert!(matches!(policy(json!({ "window": { "samples": 5, "step": 1 } })), Err(DeploymentError::Form(_))));
+}
+
+#[test]
+fn there_is_no_window_of_records() {
+    let document = json!({ "schema": SCHEMA, "name": "d", "modules": [
+        { "name": "a", "module": "m.wasm", "input": [], "grants": ["emit:out"], "channels": { "out": {} } },
+        { "name": "b", "module": "m.wasm",
+          "input": [{ "module": "a", "channel": "out", "policy": { "window": { "samples": 8 } } }] } ] });
+    assert!(matches!(parse(&document), Err(DeploymentError::WindowOfRecords { .. })));
+}
+
+#[test]
+fn records_may_go_nowhere_but_to_another_module() {
+    let document = |input: serde_json::Value| {
+        json!({ "schema": SCHEMA, "name": "d", "modules": [
+            { "name": "a", "module": "m.wasm", "input": [], "grants": ["emit:out"], "channels": { "out": { "sink": [] } } },
+            { "name": "b", "module": "m.wasm", "input": [input] } ] })
+    };
+    parse(&document(json!({ "module": "a", "channel": "out" }))).unwrap();
+    let error = parse(&document(json!({ "sensor": "cam0" }))).unwrap_err();
+    assert!(error.to_string().contains("no sink"), "{error}");
+}

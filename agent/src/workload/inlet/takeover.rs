@@ -6,7 +6,9 @@
 
 use std::rc::Rc;
 
-use super::Inlet;
+use sanderling_protocol::deployment::Policy;
+
+use super::{Inlet, sieve::Sieve};
 use crate::frames::Frame;
 
 impl Inlet {
@@ -15,30 +17,35 @@ impl Inlet {
     pub fn hand_over(&self, heir: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         state.closed = true;
-        for (sensor, lane) in self.sensors.iter().zip(&mut state.lanes) {
+        for (source, lane) in self.sources.iter().zip(&mut state.lanes) {
             lane.bytes = 0;
-            heir.inherit(sensor, lane.waiting.drain(..), std::mem::take(&mut lane.dropped));
+            let sieve = std::mem::replace(&mut lane.sieve, Sieve::All);
+            heir.inherit(source, lane.waiting.drain(..), std::mem::take(&mut lane.dropped), (lane.policy, sieve));
         }
         state.heir = Some(heir.clone());
         drop(state);
         heir.pump();
     }
 
-    /// Takes what waited at the entrance before; `dropped` frames are missing before the first of them.
-    fn inherit(&self, sensor: &str, frames: impl Iterator<Item = Frame>, dropped: u32) {
+    /// Takes what waited at the entrance before; `dropped` frames are missing before the first of them. Where the policy is the same, a
+    /// window that was begun goes on, and so does the count of what is left out.
+    fn inherit(&self, source: &str, frames: impl Iterator<Item = Frame>, dropped: u32, sieve: (Policy, Sieve)) {
         let mut state = self.state.borrow_mut();
-        let Some(lane) = self.sensors.iter().position(|own| own == sensor).filter(|_| !state.closed) else { return };
+        let Some(lane) = self.sources.iter().position(|own| own == source).filter(|_| !state.closed) else { return };
         if let Some(lane) = state.lanes.get_mut(lane) {
             lane.dropped = lane.dropped.saturating_add(dropped);
+            if sieve.0 == lane.policy {
+                lane.sieve = sieve.1;
+            }
         }
         for frame in frames {
             state.wait(lane, frame);
         }
     }
 
-    /// A frame of this sensor was lost at the entrance before.
-    pub(super) fn lost(&self, sensor: Option<&String>) {
-        let lane = self.sensors.iter().position(|own| Some(own) == sensor);
+    /// A frame of this source was lost at the entrance before.
+    pub(super) fn lost(&self, source: Option<&String>) {
+        let lane = self.sources.iter().position(|own| Some(own) == source);
         self.state.borrow_mut().lost(lane.unwrap_or(usize::MAX));
     }
 }

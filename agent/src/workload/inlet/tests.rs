@@ -11,7 +11,7 @@ struct Bench {
 
 fn bench(policies: &[Policy]) -> Bench {
     let (pool, clock) = (Pool::new(1 << 20), Arc::new(FakeClock::default()));
-    let inputs = policies.iter().map(|policy| ("cam0", *policy));
+    let inputs = policies.iter().map(|policy| ("cam0".into(), *policy));
     let inlet = Rc::new(Inlet::new("m".into(), inputs, pool.clone(), clock.clone()));
     Bench { pool, clock, inlet, feed: FakeFeed::new(1000, 1 << 20) }
 }
@@ -46,7 +46,7 @@ fn latest_hands_over_one_frame_and_replaces_the_one_that_waits() {
     bench.answer(1);
     assert_eq!(bench.feed.seqs(), [1, 5]);
     assert_eq!(bench.feed.dropped(), [0, 3]);
-    assert_eq!(bench.inlet.counts().dropped, 3);
+    assert_eq!(bench.inlet.counts().drops, Drops { overtaken: 3, ..Drops::default() });
     bench.answer(5);
     bench.offer([6]);
     assert_eq!(bench.feed.dropped(), [0, 3, 0]);
@@ -59,7 +59,7 @@ fn queue_keeps_order_and_drops_the_oldest_that_waits() {
     bench.offer(1..=7);
     // One at work and four waiting, two of them in the ring.
     assert_eq!(bench.feed.seqs(), [1, 2, 3]);
-    assert_eq!(bench.inlet.counts().dropped, 2);
+    assert_eq!(bench.inlet.counts().drops.total(), 2);
     for seq in [1, 2, 3, 6, 7] {
         bench.answer(seq);
     }
@@ -97,7 +97,7 @@ fn a_frame_that_never_fits_is_counted_and_stands_in_nobodys_way() {
     bench.offer([2]);
     assert_eq!(bench.feed.seqs(), [2]);
     assert_eq!(bench.feed.dropped(), [1]);
-    assert_eq!(bench.inlet.counts(), Counts { dropped: 0, oversize: 1 });
+    assert_eq!(bench.inlet.counts(), Counts { drops: Drops { oversize: 1, ..Drops::default() }, skipped: 0 });
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn what_a_worker_loses_counts_as_dropped_but_for_the_frame_at_hand() {
     bench.open();
     bench.offer(1..=4);
     assert_eq!(bench.inlet.shut(), Some(1));
-    assert_eq!(bench.inlet.counts().dropped, 2);
+    assert_eq!(bench.inlet.counts().drops.total(), 2);
     bench.open();
     assert_eq!(bench.feed.seqs(), [1, 2, 3, 4]);
     assert_eq!(bench.feed.dropped().last(), Some(&2));
@@ -208,25 +208,25 @@ fn waiting_frames_are_bounded_in_bytes() {
     for seq in 0..40 {
         bench.inlet.offer(0, &bench.frame(seq, 1 << 20));
     }
-    assert_eq!(bench.inlet.counts().dropped, 24);
+    assert_eq!(bench.inlet.counts().drops.total(), 24);
 }
 
 #[test]
 fn while_there_is_no_worker_as_many_wait_as_the_policy_says() {
     let bench = bench(&[Policy::Queue(7)]);
     bench.offer(1..=8);
-    assert_eq!(bench.inlet.counts().dropped, 1);
+    assert_eq!(bench.inlet.counts().drops.total(), 1);
     bench.open();
     bench.offer([9]);
     for seq in 2..=9 {
         bench.answer(seq);
     }
-    assert_eq!((bench.feed.seqs(), bench.inlet.counts().dropped), ((2..=9).collect(), 1));
+    assert_eq!((bench.feed.seqs(), bench.inlet.counts().drops.total()), ((2..=9).collect(), 1));
 }
 
 /// The entrance of the next generation of the same module.
 fn heir(bench: &Bench, policies: &[Policy]) -> Bench {
-    let inputs = policies.iter().map(|policy| ("cam0", *policy));
+    let inputs = policies.iter().map(|policy| ("cam0".into(), *policy));
     let inlet = Rc::new(Inlet::new("m".into(), inputs, bench.pool.clone(), bench.clock.clone()));
     Bench { pool: bench.pool.clone(), clock: bench.clock.clone(), inlet, feed: FakeFeed::new(1000, 1 << 20) }
 }
@@ -269,7 +269,7 @@ fn frames_wait_for_another_generation_that_has_no_worker_yet() {
     }
     // Its own policy holds: of five that came, three wait.
     assert_eq!((new.feed.seqs(), new.feed.dropped()), (vec![6, 7, 8], vec![2, 0, 0]));
-    assert_eq!(new.inlet.counts().dropped, 2);
+    assert_eq!(new.inlet.counts().drops.total(), 2);
 }
 
 #[test]
@@ -281,8 +281,8 @@ fn what_the_old_worker_does_not_answer_is_counted_by_the_one_that_took_over() {
     let new = heir(&old, &[Policy::Queue(4)]);
     old.inlet.hand_over(&new.inlet);
     old.inlet.close();
-    assert_eq!(old.inlet.counts().dropped, 0);
-    assert_eq!(new.inlet.counts().dropped, 3, "the frame at hand included");
+    assert_eq!(old.inlet.counts().drops.total(), 0);
+    assert_eq!(new.inlet.counts().drops.total(), 3, "the frame at hand included");
     new.open();
     new.offer([5]);
     assert_eq!((new.feed.seqs(), new.feed.dropped()), (vec![5], vec![3]));
@@ -309,4 +309,68 @@ fn what_the_new_generation_does_not_want_is_let_go() {
     assert!(old.pool.idle_bytes() > 0);
     new.open();
     assert!(new.feed.seqs().is_empty());
+}
+
+/// A frame of one sample of one channel.
+fn sample(bench: &Bench, seq: u64) -> Frame {
+    let header = FrameHeader {
+        seq,
+        kind: sanderling_guest::frame::Kind::Series,
+        format: sanderling_guest::frame::Format::I16,
+        channels: 1,
+        ..FrameHeader::new("cam0", 0)
+    };
+    bench.pool.take(2).unwrap().frame(header, 0, 2).unwrap()
+}
+
+fn window(samples: u32, hop: u32) -> Policy {
+    Policy::Window(sanderling_protocol::deployment::Window { samples, hop: Some(hop), queue: 2 })
+}
+
+#[test]
+fn what_a_sample_leaves_out_is_no_drop() {
+    let bench = bench(&[Policy::Sample(sanderling_protocol::deployment::Sample::Every(3))]);
+    bench.open();
+    bench.offer(1..=8);
+    assert_eq!(bench.feed.seqs(), [1]);
+    bench.answer(1);
+    assert_eq!(bench.feed.seqs(), [1, 7]);
+    assert_eq!(bench.feed.dropped(), [0, 1], "the fourth frame waited when the seventh came");
+    let drops = Drops { overtaken: 1, ..Drops::default() };
+    assert_eq!(bench.inlet.counts(), Counts { drops, skipped: 5 });
+}
+
+#[test]
+fn windows_wait_like_frames_and_are_answered_by_their_own_number() {
+    let bench = bench(&[window(4, 2)]);
+    bench.open();
+    (1..=12).for_each(|seq| bench.inlet.offer(0, &sample(&bench, seq)));
+    // Five windows: one at work and two waiting, one of them in the ring.
+    assert_eq!(bench.feed.seqs(), [1, 2]);
+    assert_eq!(bench.inlet.counts().drops, Drops { overtaken: 2, ..Drops::default() });
+    [1, 2, 5].into_iter().for_each(|seq| bench.answer(seq));
+    bench.inlet.offer(0, &bench.frame(13, 64));
+    bench.inlet.offer(0, &sample(&bench, 20));
+    let drops = Drops { overtaken: 2, unfit: 1, broken: 1, ..Drops::default() };
+    assert_eq!(bench.inlet.counts().drops, drops);
+    (21..=23).for_each(|seq| bench.inlet.offer(0, &sample(&bench, seq)));
+    assert_eq!(bench.feed.dropped(), [0, 0, 2, 2], "what is missing stands in the header of the window after it");
+}
+
+#[test]
+fn a_window_that_was_begun_goes_on_in_the_next_generation() {
+    let old = bench(&[window(4, 4)]);
+    old.open();
+    (1..=3).for_each(|seq| old.inlet.offer(0, &sample(&old, seq)));
+    let new = heir(&old, &[window(4, 4)]);
+    old.inlet.hand_over(&new.inlet);
+    new.open();
+    new.inlet.offer(0, &sample(&new, 4));
+    assert_eq!((old.feed.seqs(), new.feed.seqs()), (vec![], vec![1]));
+    let other = heir(&new, &[window(2, 2)]);
+    new.inlet.offer(0, &sample(&new, 5));
+    new.inlet.hand_over(&other.inlet);
+    other.open();
+    other.inlet.offer(0, &sample(&other, 6));
+    assert_eq!(other.feed.seqs(), [0_u64; 0], "of another length it begins anew");
 }
