@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use rumqttc::{Event, Incoming, QoS};
 use sanderling_protocol::{
-    reported::{Reported, Status},
+    reported::{Drops, Reported, Status},
     topics::{DeviceId, Topics},
 };
 use serde_json::Value;
@@ -70,6 +70,20 @@ fn describe(what: &str, payload: &[u8]) -> String {
     }
 }
 
+/// What kept frames from a module, where something did.
+fn causes(drops: &Drops) -> String {
+    let causes = [
+        ("overtaken", drops.overtaken),
+        ("lost", drops.lost),
+        ("oversize", drops.oversize),
+        ("unfit", drops.unfit),
+        ("broken", drops.broken),
+    ];
+    let named = causes.iter().filter(|(_, count)| *count > 0).map(|(cause, count)| format!("{count} {cause}"));
+    let named = named.collect::<Vec<_>>().join(", ");
+    if named.is_empty() { named } else { format!(" ({named})") }
+}
+
 fn summary(report: &Reported) -> String {
     let mut words = match &report.deployment {
         None => "no deployment".to_owned(),
@@ -84,6 +98,7 @@ fn summary(report: &Reported) -> String {
         let state = serde_json::to_value(module.state).ok();
         let state = state.as_ref().and_then(Value::as_str).unwrap_or("?");
         words.push_str(&format!("; {} {state}, {} frames, {} dropped", module.name, module.frames, module.dropped));
+        words.push_str(&causes(&module.drops));
         if module.restarts > 0 {
             words.push_str(&format!(", started again {} times", module.restarts));
         }
