@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use sanderling_agent::{
     clock::{Clock, SystemClock},
-    frames::Pool,
+    frames::{Pool, Sizes},
     router::Router,
     workload::{
         ModuleSpec, NoCapsules, Options, Ports, Records, WorkloadEvent, Workloads,
@@ -48,7 +48,8 @@ impl Stand {
             pool: pool.clone(),
             capsules: Rc::new(NoCapsules),
         };
-        Self { folder: tempfile::tempdir().unwrap(), blobs, ports, router: Router::new(), clock, pool }
+        let router = Router::new(pool.clone(), clock.clone());
+        Self { folder: tempfile::tempdir().unwrap(), blobs, ports, router, clock, pool }
     }
 
     /// Modules that are supervised together, and what happens to them.
@@ -68,7 +69,7 @@ impl Stand {
     pub fn spec(&self, module: Value, wasm: &[u8], models: &[(&str, &[u8])], largest: usize) -> ModuleSpec {
         let document = json!({ "schema": SCHEMA, "name": "bench", "modules": [module] });
         let module = Deployment::parse(document.to_string().as_bytes()).unwrap().modules.remove(0);
-        let ring_bytes = ring_bytes(&module, |_| largest);
+        let ring_bytes = ring_bytes(&module, largest, |_| Sizes { frame: largest, sample: largest });
         let model = |(name, content): &(&str, &[u8])| Model { name: (*name).to_owned(), blob: self.put(content) };
         ModuleSpec { module, wasm: self.put(wasm), models: models.iter().map(model).collect(), ring_bytes }
     }
