@@ -12,6 +12,7 @@
 //!
 //! Limits: frames that wait hold at most [`MOST_WAITING`] bytes for each lane, one frame apart.
 
+mod lane;
 mod sieve;
 mod takeover;
 
@@ -22,8 +23,10 @@ use sanderling_protocol::{deployment::Policy, reported::Drops, worker::ring::Rin
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use self::sieve::{Loss, Sieve, Verdict};
-use super::spec;
+use self::{
+    lane::Lane,
+    sieve::{Loss, Sieve, Verdict},
+};
 use crate::{
     clock::Clock,
     frames::{Frame, Pool},
@@ -98,17 +101,6 @@ struct Outstanding {
     seq: u64,
     lane: usize,
     since: Duration,
-}
-
-struct Lane {
-    policy: Policy,
-    sieve: Sieve,
-    in_ring: usize,
-    most_in_ring: usize,
-    waiting: VecDeque<Frame>,
-    most_waiting: usize,
-    bytes: usize,
-    dropped: u32,
 }
 
 enum Handed {
@@ -407,44 +399,6 @@ impl State {
         }
         lane.bytes += held;
         lane.waiting.push_back(frame);
-    }
-}
-
-impl Lane {
-    fn new(policy: Policy) -> Self {
-        let most_waiting = spec::waiting(policy).max(1);
-        Self {
-            policy,
-            sieve: Sieve::new(policy),
-            in_ring: 0,
-            most_in_ring: spec::in_ring(policy),
-            waiting: VecDeque::with_capacity(most_waiting),
-            most_waiting,
-            bytes: 0,
-            dropped: 0,
-        }
-    }
-
-    /// What cuts its frames, where something does; to be put back.
-    fn take_cutter(&mut self) -> Option<sieve::Cutter> {
-        match std::mem::replace(&mut self.sieve, Sieve::All) {
-            Sieve::Cut(cutter) => Some(cutter),
-            other => {
-                self.sieve = other;
-                None
-            }
-        }
-    }
-
-    /// How many frames may wait outside the ring: one is at work, or will be, and as many wait in all as the policy says.
-    fn room(&self) -> usize {
-        (self.most_in_ring + self.most_waiting).saturating_sub(self.in_ring.max(1)).max(1)
-    }
-
-    fn pop(&mut self) {
-        if let Some(frame) = self.waiting.pop_front() {
-            self.bytes = self.bytes.saturating_sub(frame.held());
-        }
     }
 }
 
