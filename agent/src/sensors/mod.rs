@@ -8,6 +8,7 @@
 //!
 //! Limits: a frame is at most [`crate::frames::LARGEST`] bytes long, and what each kind says.
 
+mod backoff;
 pub mod fake;
 mod outlet;
 mod replay;

@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
-    time::Duration,
 };
 
 use rustix::fs::Mode;
@@ -28,6 +27,7 @@ use tokio::{
 
 use super::{
     Outlet, Sensor, SocketSettings,
+    backoff::Backoff,
     wire::{self, Cut, FrameError},
 };
 use crate::frames::{Block, Pool};
@@ -37,8 +37,6 @@ const MOST_WRITERS: usize = 64;
 const STEP: usize = 64 * 1024;
 /// Reads of one writer before others have their turn.
 const TURN: usize = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sensor.
 pub struct Socket {
@@ -63,19 +61,18 @@ impl Sensor for Socket {
 }
 
 async fn run(settings: SocketSettings, outlet: Rc<Outlet>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::default();
     loop {
         let why = match listen(&settings.path) {
             Ok(listening) => {
                 outlet.well();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 accept(&listening, settings.max_frame, &outlet).await
             }
             Err(error) => error,
         };
         outlet.failed(format!("socket {}: {why}", settings.path.display()));
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+        backoff.wait().await;
     }
 }
 

@@ -41,7 +41,7 @@ impl Origin {
         }
     }
 
-    fn file(&self, key: &[&str]) -> PathBuf {
+    pub(super) fn file(&self, key: &[&str]) -> PathBuf {
         // A key that no file gives is looked for by its table.
         for depth in (1..=key.len()).rev() {
             let path = key.get(..depth).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Origin {
         self.main.clone()
     }
 
-    fn range<T: PartialOrd + std::fmt::Display + Copy>(
+    pub(super) fn range<T: PartialOrd + std::fmt::Display + Copy>(
         &self,
         key: &[&str],
         value: T,

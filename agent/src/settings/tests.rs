@@ -159,6 +159,23 @@ fn sensors_are_read_as_they_are_meant() {
     assert_eq!((feed.max_frame, feed.path.to_str()), (70_000, Some("/run/sanderling/feed.sock")));
 }
 
+/// Runs where a feature is off: `cargo test -p sanderling-agent --no-default-features --lib settings`.
+#[test]
+fn a_kind_that_this_build_leaves_out_is_refused_with_the_feature_to_build() {
+    let left_out = [
+        (cfg!(not(feature = "gpio")), "gpio"),
+        (cfg!(not(feature = "iio")), "iio"),
+        (cfg!(not(feature = "v4l2")), "v4l2"),
+    ];
+    for (_, kind) in left_out.iter().filter(|(out, _)| *out) {
+        let error = load("", &[("10.toml", &format!("[sensor.x]\nkind = \"{kind}\"\nany = [1]\n"))]).unwrap_err();
+        let expected =
+            format!("this build has no \"{kind}\" sensors; build sanderling-agent with the feature `{kind}`");
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert!(error.to_string().contains("10.toml") && error.to_string().contains("sensor.x"), "{error}");
+    }
+}
+
 #[test]
 fn what_must_be_said_is_asked_for_by_name() {
     let folder = tempfile::tempdir().unwrap();

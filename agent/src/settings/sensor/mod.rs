@@ -3,7 +3,7 @@
 mod replay;
 mod socket;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path};
 
 use serde::Deserialize;
 
@@ -24,7 +24,19 @@ pub enum SensorSettings {
 pub(super) enum RawSensor {
     Replay(replay::Raw),
     Socket(socket::Raw),
+    #[cfg(not(feature = "gpio"))]
+    Gpio(Absent),
+    #[cfg(not(feature = "iio"))]
+    Iio(Absent),
+    #[cfg(not(feature = "v4l2"))]
+    V4l2(Absent),
 }
+
+/// The table of a kind whose feature is off. It is known by name, so that the refusal says what to build; whatever it
+/// holds is passed over.
+#[cfg(not(all(feature = "gpio", feature = "iio", feature = "v4l2")))]
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Absent {}
 
 /// Checks all sensors.
 pub(super) fn check(
@@ -50,6 +62,12 @@ pub(super) fn check(
         let checked = match sensor {
             RawSensor::Replay(raw) => SensorSettings::Replay(raw.check(&table)?),
             RawSensor::Socket(raw) => SensorSettings::Socket(raw.check(&table)?),
+            #[cfg(not(feature = "gpio"))]
+            RawSensor::Gpio(Absent {}) => return Err(table.absent("gpio")),
+            #[cfg(not(feature = "iio"))]
+            RawSensor::Iio(Absent {}) => return Err(table.absent("iio")),
+            #[cfg(not(feature = "v4l2"))]
+            RawSensor::V4l2(Absent {}) => return Err(table.absent("v4l2")),
         };
         sensors.insert(name, checked);
     }
@@ -84,8 +102,27 @@ impl Table<'_> {
         Ok(())
     }
 
+    /// A value that is allowed.
+    #[allow(dead_code)]
+    fn within<T: PartialOrd + Display + Copy>(
+        &self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+        unit: &str,
+    ) -> Result<T, SettingsError> {
+        self.origin.range(&["sensor", self.name, key], value, allowed, unit)
+    }
+
     /// The error for a value that is not allowed.
     fn value(&self, key: &str, value: impl ToString, allowed: impl ToString) -> SettingsError {
         self.origin.value(&["sensor", self.name, key], value, allowed)
+    }
+
+    /// The error for a kind whose feature, of the same name, is off.
+    #[cfg(not(all(feature = "gpio", feature = "iio", feature = "v4l2")))]
+    fn absent(&self, kind: &'static str) -> SettingsError {
+        let file = self.origin.file(&["sensor", self.name]);
+        SettingsError::Feature { file, sensor: self.name.to_owned(), kind }
     }
 }
