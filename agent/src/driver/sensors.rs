@@ -1,7 +1,9 @@
 //! Makes the sensors that the configuration names.
 
+#[cfg(feature = "iio")]
+use crate::sensors::Iio;
 use crate::{
-    sensors::{Replay, Sensor, Socket},
+    sensors::{Replay, Sensor, Simulate, Socket, Sysfs},
     settings::SensorSettings,
 };
 
@@ -9,6 +11,10 @@ use crate::{
 pub(super) fn make(sensor: &SensorSettings) -> Box<dyn Sensor> {
     match sensor {
         SensorSettings::Replay(replay) => Box::new(Replay::new(replay.clone())),
+        SensorSettings::Simulate(simulate) => Box::new(Simulate::new(simulate.clone())),
+        SensorSettings::Sysfs(sysfs) => Box::new(Sysfs::new(sysfs.clone())),
+        #[cfg(feature = "iio")]
+        SensorSettings::Iio(iio) => Box::new(Iio::new(iio.clone())),
         SensorSettings::Socket(socket) => Box::new(Socket::new(socket.clone())),
     }
 }

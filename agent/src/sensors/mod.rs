@@ -10,10 +10,16 @@
 
 mod backoff;
 pub mod fake;
+#[cfg(feature = "iio")]
+mod iio;
 mod outlet;
+#[cfg(any(feature = "gpio", feature = "iio", feature = "v4l2"))]
+mod ready;
 mod replay;
 mod settings;
+mod simulate;
 mod socket;
+mod sysfs;
 mod wire;
 
 use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
@@ -25,10 +31,14 @@ use crate::{
     clock::Clock,
     frames::{FrameSink, Pool, SensorId},
 };
+#[cfg(feature = "iio")]
+pub use iio::{Iio, IioMode, IioSettings};
 pub use outlet::Outlet;
 pub use replay::Replay;
 pub use settings::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, SocketSettings};
+pub use simulate::{ChannelSettings, SceneSettings, SignalSettings, Simulate, SimulateSettings, Simulated, Wave};
 pub use socket::Socket;
+pub use sysfs::{Sysfs, SysfsFormat, SysfsSettings, SysfsValue};
 
 /// The port: something that gives frames.
 pub trait Sensor {

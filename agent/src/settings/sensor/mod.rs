@@ -1,29 +1,46 @@
 //! `[sensor.<name>]`: where frames come from. One file a kind, which says what its table may hold and checks it.
 
+#[cfg(feature = "iio")]
+mod iio;
 mod replay;
+mod simulate;
 mod socket;
+mod sysfs;
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path};
 
 use serde::Deserialize;
 
 use super::{MAX_SENSORS, SettingsError, load::Origin};
-use crate::sensors::{ReplaySettings, SocketSettings};
+#[cfg(feature = "iio")]
+use crate::sensors::IioSettings;
+use crate::sensors::{ReplaySettings, SimulateSettings, SocketSettings, SysfsSettings};
 
 /// One sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SensorSettings {
+    /// `kind = "iio"`: a device of Industrial I/O.
+    #[cfg(feature = "iio")]
+    Iio(IioSettings),
     /// `kind = "replay"`: files, one after the other.
     Replay(ReplaySettings),
     /// `kind = "socket"`: a Unix socket that local programs write frames to.
     Socket(SocketSettings),
+    /// `kind = "simulate"`: signals and scenes that are made up.
+    Simulate(SimulateSettings),
+    /// `kind = "sysfs"`: small files with a number in each.
+    Sysfs(SysfsSettings),
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(super) enum RawSensor {
     Replay(replay::Raw),
+    Simulate(simulate::Raw),
     Socket(socket::Raw),
+    Sysfs(sysfs::Raw),
+    #[cfg(feature = "iio")]
+    Iio(iio::Raw),
     #[cfg(not(feature = "gpio"))]
     Gpio(Absent),
     #[cfg(not(feature = "iio"))]
@@ -62,6 +79,10 @@ pub(super) fn check(
         let checked = match sensor {
             RawSensor::Replay(raw) => SensorSettings::Replay(raw.check(&table)?),
             RawSensor::Socket(raw) => SensorSettings::Socket(raw.check(&table)?),
+            RawSensor::Simulate(raw) => SensorSettings::Simulate(raw.check(&table)?),
+            RawSensor::Sysfs(raw) => SensorSettings::Sysfs(raw.check(&table)?),
+            #[cfg(feature = "iio")]
+            RawSensor::Iio(raw) => SensorSettings::Iio(raw.check(&table)?),
             #[cfg(not(feature = "gpio"))]
             RawSensor::Gpio(Absent {}) => return Err(table.absent("gpio")),
             #[cfg(not(feature = "iio"))]
@@ -103,7 +124,6 @@ impl Table<'_> {
     }
 
     /// A value that is allowed.
-    #[allow(dead_code)]
     fn within<T: PartialOrd + Display + Copy>(
         &self,
         key: &str,
