@@ -10,6 +10,8 @@
 
 mod backoff;
 pub mod fake;
+#[cfg(feature = "gpio")]
+mod gpio;
 #[cfg(feature = "iio")]
 mod iio;
 mod outlet;
@@ -20,6 +22,8 @@ mod settings;
 mod simulate;
 mod socket;
 mod sysfs;
+#[cfg(feature = "v4l2")]
+mod v4l2;
 mod wire;
 
 use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
@@ -31,6 +35,8 @@ use crate::{
     clock::Clock,
     frames::{FrameSink, Pool, SensorId},
 };
+#[cfg(feature = "gpio")]
+pub use gpio::{Gpio, GpioBias, GpioEdges, GpioLine, GpioSettings};
 #[cfg(feature = "iio")]
 pub use iio::{Iio, IioMode, IioSettings};
 pub use outlet::Outlet;
@@ -39,6 +45,8 @@ pub use settings::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, Socket
 pub use simulate::{ChannelSettings, SceneSettings, SignalSettings, Simulate, SimulateSettings, Simulated, Wave};
 pub use socket::Socket;
 pub use sysfs::{Sysfs, SysfsFormat, SysfsSettings, SysfsValue};
+#[cfg(feature = "v4l2")]
+pub use v4l2::{CameraPixel, V4l2, V4l2Settings};
 
 /// The port: something that gives frames.
 pub trait Sensor {

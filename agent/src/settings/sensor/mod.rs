@@ -1,24 +1,35 @@
 //! `[sensor.<name>]`: where frames come from. One file a kind, which says what its table may hold and checks it.
 
+#[cfg(feature = "gpio")]
+mod gpio;
 #[cfg(feature = "iio")]
 mod iio;
 mod replay;
 mod simulate;
 mod socket;
 mod sysfs;
+#[cfg(feature = "v4l2")]
+mod v4l2;
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path};
 
 use serde::Deserialize;
 
 use super::{MAX_SENSORS, SettingsError, load::Origin};
+#[cfg(feature = "gpio")]
+use crate::sensors::GpioSettings;
 #[cfg(feature = "iio")]
 use crate::sensors::IioSettings;
+#[cfg(feature = "v4l2")]
+use crate::sensors::V4l2Settings;
 use crate::sensors::{ReplaySettings, SimulateSettings, SocketSettings, SysfsSettings};
 
 /// One sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SensorSettings {
+    /// `kind = "gpio"`: edges on GPIO lines.
+    #[cfg(feature = "gpio")]
+    Gpio(GpioSettings),
     /// `kind = "iio"`: a device of Industrial I/O.
     #[cfg(feature = "iio")]
     Iio(IioSettings),
@@ -30,6 +41,9 @@ pub enum SensorSettings {
     Simulate(SimulateSettings),
     /// `kind = "sysfs"`: small files with a number in each.
     Sysfs(SysfsSettings),
+    /// `kind = "v4l2"`: a camera.
+    #[cfg(feature = "v4l2")]
+    V4l2(V4l2Settings),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +53,10 @@ pub(super) enum RawSensor {
     Simulate(simulate::Raw),
     Socket(socket::Raw),
     Sysfs(sysfs::Raw),
+    #[cfg(feature = "v4l2")]
+    V4l2(v4l2::Raw),
+    #[cfg(feature = "gpio")]
+    Gpio(gpio::Raw),
     #[cfg(feature = "iio")]
     Iio(iio::Raw),
     #[cfg(not(feature = "gpio"))]
@@ -81,6 +99,10 @@ pub(super) fn check(
             RawSensor::Socket(raw) => SensorSettings::Socket(raw.check(&table)?),
             RawSensor::Simulate(raw) => SensorSettings::Simulate(raw.check(&table)?),
             RawSensor::Sysfs(raw) => SensorSettings::Sysfs(raw.check(&table)?),
+            #[cfg(feature = "gpio")]
+            RawSensor::Gpio(raw) => SensorSettings::Gpio(raw.check(&table)?),
+            #[cfg(feature = "v4l2")]
+            RawSensor::V4l2(raw) => SensorSettings::V4l2(raw.check(&table)?),
             #[cfg(feature = "iio")]
             RawSensor::Iio(raw) => SensorSettings::Iio(raw.check(&table)?),
             #[cfg(not(feature = "gpio"))]
