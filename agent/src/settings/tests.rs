@@ -4,6 +4,8 @@ use std::fs;
 
 use super::*;
 
+mod sensors;
+
 const MAIN: &str = r#"
 device = "gw-1"
 [broker]

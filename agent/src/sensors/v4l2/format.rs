@@ -114,7 +114,7 @@ impl Shape {
     pub(super) fn rows(image: &RawImage, stride: u32) -> Self {
         let row = image.stride() as usize;
         // Of NV12, the second plane has half as many rows of the same length.
-        let rows = if row == 0 { 0 } else { image.length() / row };
+        let rows = image.length().checked_div(row).unwrap_or(0);
         // Some drivers leave it at zero where there are no gaps.
         Self::Rows { row, rows, stride: (stride as usize).max(row) }
     }
