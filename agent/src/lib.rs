@@ -23,5 +23,6 @@ pub mod settings;
 pub mod state;
 pub mod store;
 pub mod sync;
+pub mod tls;
 pub mod unix_socket;
 pub mod workload;

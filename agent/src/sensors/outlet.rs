@@ -1,11 +1,14 @@
 //! A sensor's way out: it numbers and stamps frames, and keeps what is reported of the sensor.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use sanderling_guest::frame::{FrameHeader, SENSOR};
 
 use super::Ports;
-use crate::frames::{Block, Pool, SensorId};
+use crate::{
+    clock::Clock,
+    frames::{Block, Pool, SensorId},
+};
 
 /// How often a sensor looks whether someone wants its frames.
 const LOOK: Duration = Duration::from_millis(100);
@@ -23,9 +26,12 @@ pub(super) struct State {
 impl State {
     /// What keeps the sensor from giving (all of its) frames.
     pub(super) fn error(&self) -> Option<String> {
-        self.fault.clone().or_else(|| {
-            self.last_refused.as_ref().map(|why| format!("{why} ({} refused since the agent started)", self.refused))
-        })
+        self.fault.clone().or_else(|| self.refusal())
+    }
+
+    /// What was refused last, and how often anything was.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.last_refused.as_ref().map(|why| format!("{why} ({} refused since the agent started)", self.refused))
     }
 }
 
@@ -98,6 +104,13 @@ impl Outlet {
         }
     }
 
+    /// Waits until nobody takes the frames.
+    pub async fn until_unwanted(&self) {
+        while self.wanted() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Nothing more follows at the moment: whoever takes the frames is woken now.
     pub fn flush(&self) {
         self.ports.sink.flush();
@@ -129,7 +142,16 @@ impl Outlet {
         state.last_refused = Some(why);
     }
 
-    fn name(&self) -> &str {
+    /// How many frames were given.
+    pub(super) fn given(&self) -> u64 {
+        self.state.borrow().frames
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.ports.clock
+    }
+
+    pub(super) fn name(&self) -> &str {
         let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(SENSOR);
         self.name.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or("")
     }

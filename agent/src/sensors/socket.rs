@@ -17,16 +17,13 @@ use tokio::{net::UnixStream, task::JoinSet};
 use super::{
     Outlet, Sensor, SocketSettings,
     backoff::Backoff,
-    wire::{self, Cut, FrameError},
+    buffer::Buffer,
+    wire::{self, FrameError},
 };
-use crate::{
-    frames::{Block, Pool},
-    unix_socket::{self, Listening},
-};
+use crate::unix_socket::{self, Listening};
 
 /// More writers than these are turned away.
 const MOST_WRITERS: usize = 64;
-const STEP: usize = 64 * 1024;
 /// Reads of one writer before others have their turn.
 const TURN: usize = 8;
 
@@ -87,12 +84,12 @@ async fn accept(listening: &Listening, max_frame: usize, outlet: &Rc<Outlet>) ->
 }
 
 async fn serve(stream: UnixStream, max_frame: usize, outlet: &Outlet) {
-    let mut reader = Reader { block: None, start: 0, end: 0, wanted: 0, max_frame };
+    let mut buffer = Buffer::default();
     loop {
         if stream.readable().await.is_err() {
             return;
         }
-        let over = reader.turn(&stream, outlet);
+        let over = turn(&stream, &mut buffer, max_frame, outlet);
         outlet.flush();
         match over {
             Ok(false) => tokio::task::yield_now().await,
@@ -113,89 +110,27 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// What was read of one writer and not yet given.
-struct Reader {
-    block: Option<Block>,
-    start: usize,
-    end: usize,
-    // Bytes of the frame at hand.
-    wanted: usize,
-    max_frame: usize,
-}
-
-impl Reader {
-    /// Reads for a while and gives what is whole. `true` at the end of the stream.
-    fn turn(&mut self, stream: &UnixStream, outlet: &Outlet) -> Result<bool, ReadError> {
-        for _ in 0..TURN {
-            let room = self.room(outlet.pool())?;
-            let most = room.len();
-            match stream.try_read(room) {
-                Ok(0) if self.start == self.end => return Ok(true),
-                Ok(0) => return Err(ReadError::Torn),
-                Ok(count) => {
-                    self.end += count;
-                    self.give(outlet)?;
-                    if count < most {
-                        return Ok(false);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(false)
-    }
-
-    fn give(&mut self, outlet: &Outlet) -> Result<(), FrameError> {
-        let Some(block) = &self.block else { return Ok(()) };
-        loop {
-            let bytes = block.bytes().get(self.start..self.end).unwrap_or(&[]);
-            match wire::cut(bytes, self.max_frame)? {
-                Cut::Part(wanted) => {
-                    self.wanted = wanted;
-                    return Ok(());
-                }
-                Cut::Whole { header, start, end } => {
-                    outlet.give(header, block, self.start + start, end - start);
-                    self.start += end;
+/// Reads for a while and gives what is whole. `true` at the end of the stream.
+fn turn(stream: &UnixStream, buffer: &mut Buffer, max_frame: usize, outlet: &Outlet) -> Result<bool, ReadError> {
+    for _ in 0..TURN {
+        let room = buffer.room(outlet.pool())?;
+        let most = room.len();
+        match stream.try_read(room) {
+            Ok(0) if buffer.held().is_empty() => return Ok(true),
+            Ok(0) => return Err(ReadError::Torn),
+            Ok(count) => {
+                buffer.filled(count);
+                wire::give(buffer, max_frame, outlet)?;
+                if count < most {
+                    return Ok(false);
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
-
-    /// Where to read to: room for the rest of the frame at hand, and never none.
-    fn room(&mut self, pool: &Pool) -> io::Result<&mut [u8]> {
-        let held = self.end - self.start;
-        let needed = self.wanted.max(held + 1);
-        let free = self.block.as_mut().and_then(|block| block.bytes_mut().map(|bytes| bytes.len()));
-        if held == 0 && free.is_some() {
-            (self.start, self.end) = (0, 0);
-        }
-        // Frames that others still hold keep the block from being written.
-        if free.is_none_or(|size| size - self.start < needed) {
-            self.block = Some(self.moved(pool, held)?);
-            (self.start, self.end) = (0, held);
-        }
-        let end = self.end;
-        self.block
-            .as_mut()
-            .and_then(|block| block.bytes_mut()?.get_mut(end..))
-            .ok_or_else(|| io::Error::other("the buffer of a writer is lost"))
-    }
-
-    /// A block with what is held at its start, and room for the frame at hand.
-    fn moved(&self, pool: &Pool, held: usize) -> io::Result<Block> {
-        let mut block =
-            pool.take(self.wanted.max(STEP)).ok_or_else(|| io::Error::other("a frame larger than any block"))?;
-        if let Some(old) = &self.block
-            && let (Some(from), Some(to)) =
-                (old.bytes().get(self.start..self.end), block.bytes_mut().and_then(|to| to.get_mut(..held)))
-        {
-            to.copy_from_slice(from);
-        }
-        Ok(block)
-    }
+    Ok(false)
 }
 
 #[cfg(test)]

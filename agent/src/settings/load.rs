@@ -185,7 +185,6 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     let limits =
         LimitSettings { max_frame_bytes: max_frame, reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20) };
     Ok(Settings {
-        device,
         labels: raw.labels,
         trust_root,
         pull_window_bytes: origin.range(
@@ -204,7 +203,8 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         workloads: check_workloads(&raw.workloads, origin)?,
         capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
-        sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
+        sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, (&device, &broker), origin)?,
+        device,
         broker,
         paths,
     })

@@ -18,7 +18,7 @@ root = "/etc/sanderling/root.json"
 "#;
 
 /// Loads the main file with `more` appended, and fragments by name.
-fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+pub(super) fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");
     fs::write(&main, format!("{MAIN}{more}")).unwrap();
@@ -29,7 +29,7 @@ fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsErro
     Settings::load(&main)
 }
 
-fn refused(more: &str) -> String {
+pub(super) fn refused(more: &str) -> String {
     load(more, &[]).unwrap_err().to_string()
 }
 
@@ -166,7 +166,10 @@ fn sensors_are_read_as_they_are_meant() {
 fn a_kind_that_this_build_leaves_out_is_refused_with_the_feature_to_build() {
     let left_out = [
         (cfg!(not(feature = "gpio")), "gpio"),
+        (cfg!(not(feature = "http")), "http"),
         (cfg!(not(feature = "iio")), "iio"),
+        (cfg!(not(feature = "modbus")), "modbus"),
+        (cfg!(not(feature = "serial")), "serial"),
         (cfg!(not(feature = "v4l2")), "v4l2"),
     ];
     for (_, kind) in left_out.iter().filter(|(out, _)| *out) {
