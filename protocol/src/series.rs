@@ -60,6 +60,11 @@ impl Series {
     pub fn rows(&self) -> usize {
         self.bytes.len() / size_of::<f32>() / self.channels.max(1)
     }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.channels = 0;
+    }
 }
 
 /// Reads a CSV file.
@@ -68,6 +73,16 @@ impl Series {
 /// As [`SeriesError`] says, with the line.
 pub fn parse(file: &[u8]) -> Result<Series, SeriesError> {
     let mut series = Series::default();
+    parse_into(file, &mut series)?;
+    Ok(series)
+}
+
+/// Reads a CSV file in place of what `series` held, whose memory is used again.
+///
+/// # Errors
+/// As [`SeriesError`] says, with the line.
+pub fn parse_into(file: &[u8], series: &mut Series) -> Result<(), SeriesError> {
+    series.clear();
     let mut first = true;
     for (index, line) in file.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
@@ -75,14 +90,14 @@ pub fn parse(file: &[u8]) -> Result<Series, SeriesError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match row(line, number, &mut series) {
+        match row(line, number, series) {
             // A line of titles.
-            Err(SeriesError::Number { .. }) if first => series = Series::default(),
+            Err(SeriesError::Number { .. }) if first => series.clear(),
             other => other?,
         }
         first = false;
     }
-    Ok(series)
+    Ok(())
 }
 
 /// The columns of the first row of numbers; 0 where there is none.

@@ -1,70 +1,35 @@
-//! Mutual TLS: the fleet's authority, this device's certificate and key, ring.
+//! Mutual TLS with the fleet's broker: its authority, this device's certificate and key ([`crate::tls`]).
 //!
-//! Invariants: only the configured CA is trusted, never the system's. The crypto provider is named here and not taken
-//! from process-wide state.
-//! Failure modes: a file that is missing, empty or of another form is a [`LinkError::Credentials`] that names it. The
-//! files are read anew for every connection, so that a renewed certificate needs no restart.
-//! Limits: files of 256 KiB; TLS 1.2 and 1.3.
+//! Failure modes: a file that cannot be used is a [`LinkError::Credentials`] that names it. The files are read anew for every connection,
+//! so that a renewed certificate needs no restart.
 
-use std::{fs::File, io::Read, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::ClientConfig;
 
 use super::LinkError;
-use crate::settings::BrokerSettings;
-
-const MAX_FILE: u64 = 256 * 1024;
+use crate::{
+    settings::BrokerSettings,
+    tls::{self, CredentialsError},
+};
 
 /// The TLS configuration for the broker in these settings.
 ///
 /// # Errors
 /// [`LinkError::Credentials`].
 pub fn client_config(broker: &BrokerSettings) -> Result<Arc<ClientConfig>, LinkError> {
-    let mut roots = RootCertStore::empty();
-    let what = "the broker's CA";
-    for authority in certificates(&broker.ca, what)? {
-        roots.add(authority).map_err(|error| credentials(what, &broker.ca, &error))?;
-    }
-    let chain = certificates(&broker.cert, "this device's certificate")?;
-    let what = "this device's key";
-    let key = PrivateKeyDer::from_pem_slice(&read(&broker.key, what)?)
-        .map_err(|error| credentials(what, &broker.key, &format!("it holds no private key in PEM ({error})")))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key))
-        .map_err(|error| {
-            credentials(what, &broker.key, &format!("it does not go with {} ({error})", broker.cert.display()))
-        })?;
-    Ok(Arc::new(config))
-}
-
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, LinkError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&read(path, what)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| credentials(what, path, &error))?;
-    if found.is_empty() {
-        return Err(credentials(what, path, &"it holds no certificate in PEM"));
-    }
-    Ok(found)
-}
-
-fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, LinkError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|error| credentials(what, path, &format!("it cannot be read ({error})")))?;
-    Ok(bytes)
-}
-
-fn credentials(what: &'static str, path: &Path, problem: &dyn std::fmt::Display) -> LinkError {
-    LinkError::Credentials { what, path: path.to_owned(), problem: problem.to_string() }
+    let refused = |CredentialsError { what, path, problem }| LinkError::Credentials { what, path, problem };
+    tls::client_config(&broker.ca, Some((&broker.cert, &broker.key))).map_err(refused)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::{fs, path::PathBuf, time::Duration};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        time::Duration,
+    };
 
     use sanderling_protocol::topics::Topics;
 

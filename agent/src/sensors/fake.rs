@@ -127,6 +127,12 @@ impl Bench {
         &self.pool
     }
 
+    /// What the sensor refused last, whatever else is wrong with it.
+    pub fn refused(&self) -> Option<String> {
+        let sensors = self.sensors.borrow();
+        sensors.as_ref().and_then(|sensors| sensors.running.first()?.state.borrow().refusal())
+    }
+
     /// The sensor as it is reported.
     pub fn report(&self) -> SensorReport {
         let sensors = self.sensors.borrow();

@@ -8,11 +8,36 @@
 //!
 //! Limits: a frame is at most [`crate::frames::LARGEST`] bytes long, and what each kind says.
 
+mod backoff;
+mod buffer;
+mod content;
 pub mod fake;
+#[cfg(feature = "gpio")]
+mod gpio;
+#[cfg(feature = "iio")]
+mod iio;
+#[cfg(feature = "http")]
+mod http;
+mod lines;
+#[cfg(feature = "modbus")]
+pub mod modbus;
+mod mqtt;
 mod outlet;
+#[cfg(feature = "serial")]
+mod port;
+mod process;
+mod reach;
+#[cfg(any(feature = "gpio", feature = "iio", feature = "v4l2"))]
+mod ready;
 mod replay;
+#[cfg(feature = "serial")]
+mod serial;
 mod settings;
+mod simulate;
 mod socket;
+mod sysfs;
+#[cfg(feature = "v4l2")]
+mod v4l2;
 mod wire;
 
 use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, sync::Arc};
@@ -24,10 +49,30 @@ use crate::{
     clock::Clock,
     frames::{FrameSink, Pool, SensorId, Sizes},
 };
+#[cfg(feature = "gpio")]
+pub use gpio::{Gpio, GpioBias, GpioEdges, GpioLine, GpioSettings};
+#[cfg(feature = "iio")]
+pub use iio::{Iio, IioMode, IioSettings};
+pub use content::Content;
+#[cfg(feature = "http")]
+pub use http::{Http, HttpSettings};
+pub use lines::LineSettings;
+pub use mqtt::{Mqtt, MqttSettings};
 pub use outlet::Outlet;
+#[cfg(feature = "serial")]
+pub use port::PortSettings;
+pub use process::{Process, ProcessFrames, ProcessSettings};
 pub use replay::Replay;
+#[cfg(feature = "serial")]
+pub use serial::{Serial, SerialSettings};
 pub use settings::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, SocketSettings};
+pub use simulate::{ChannelSettings, SceneSettings, SignalSettings, Simulate, SimulateSettings, Simulated, Wave};
 pub use socket::Socket;
+pub use sysfs::{Sysfs, SysfsFormat, SysfsSettings, SysfsValue};
+#[cfg(feature = "v4l2")]
+pub use v4l2::{CameraPixel, V4l2, V4l2Settings};
+#[cfg(feature = "serial")]
+pub use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
 
 /// The port: something that gives frames.
 pub trait Sensor {

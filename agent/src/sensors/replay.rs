@@ -22,7 +22,7 @@ use sanderling_protocol::series::{self, SeriesError};
 use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
-use super::{Outlet, ReplaySettings, Sensor};
+use super::{Outlet, ReplaySettings, Sensor, backoff::Backoff};
 use crate::frames::{Block, LARGEST};
 
 /// Sets of files that take up to so many bytes of memory are kept there.
@@ -30,10 +30,6 @@ const CACHE: usize = 256 << 10;
 /// A pass goes over at most this many files.
 const MOST_FILES: usize = 100_000;
 const HEAD: usize = 4096;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often it looks whether someone wants its frames.
-const LOOK: Duration = Duration::from_millis(100);
 /// The shortest time between two turns; faster rates give several frames a turn.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -135,18 +131,17 @@ impl Run {
     }
 
     async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::default();
         loop {
             if self.pass().await {
                 self.outlet.well();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 if !self.settings.repeat {
                     return;
                 }
             } else {
                 self.outlet.failed("no file gives a frame; put files there, or correct `files`".into());
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(LONGEST_PAUSE);
+                backoff.wait().await;
             }
         }
     }
@@ -210,8 +205,8 @@ impl Run {
         for index in 0..loaded.frames {
             while self.credit < 1.0 {
                 self.outlet.flush();
-                while !self.outlet.wanted() {
-                    tokio::time::sleep(LOOK).await;
+                if !self.outlet.wanted() {
+                    self.outlet.until_wanted().await;
                     self.ticks.reset();
                 }
                 self.ticks.tick().await;

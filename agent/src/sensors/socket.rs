@@ -6,39 +6,26 @@
 //! Reading never stalls: frames that no module takes in time are dropped by the policy of the module's input, so a
 //! slow module never holds up a writer, or another module. A writer that must not lose frames paces itself.
 //!
-//! Invariants: the socket file has mode 0660 from its first moment, and is removed when the sensor ends. What lies at its path
-//! is replaced only if it is a socket that nobody listens to.
+//! Invariants: those of [`crate::unix_socket`].
 //!
 //! Limits: a writer holds a buffer of 64 KiB, or of its largest frame.
 
-use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
-    pin::Pin,
-    rc::Rc,
-    time::Duration,
-};
+use std::{io, pin::Pin, rc::Rc};
 
-use rustix::fs::Mode;
-use tokio::{
-    net::{UnixListener, UnixStream},
-    task::JoinSet,
-};
+use tokio::{net::UnixStream, task::JoinSet};
 
 use super::{
     Outlet, Sensor, SocketSettings,
-    wire::{self, Cut, FrameError},
+    backoff::Backoff,
+    buffer::Buffer,
+    wire::{self, FrameError},
 };
-use crate::frames::{Block, Pool};
+use crate::unix_socket::{self, Listening};
 
 /// More writers than these are turned away.
 const MOST_WRITERS: usize = 64;
-const STEP: usize = 64 * 1024;
 /// Reads of one writer before others have their turn.
 const TURN: usize = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sensor.
 pub struct Socket {
@@ -63,57 +50,18 @@ impl Sensor for Socket {
 }
 
 async fn run(settings: SocketSettings, outlet: Rc<Outlet>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::default();
     loop {
-        let why = match listen(&settings.path) {
+        let why = match unix_socket::listen(&settings.path) {
             Ok(listening) => {
                 outlet.well();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 accept(&listening, settings.max_frame, &outlet).await
             }
             Err(error) => error,
         };
         outlet.failed(format!("socket {}: {why}", settings.path.display()));
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
-    }
-}
-
-struct Listening {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn listen(path: &Path) -> io::Result<Listening> {
-    clear(path)?;
-    // The file must not be open to all even for a moment. Nothing else runs on this thread meanwhile, and what another
-    // thread creates has fewer rights for that moment, not more.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o117));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listening = Listening { listener: listener?, path: path.to_owned() };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listening)
-}
-
-/// Removes a socket that nobody listens to.
-fn clear(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    if !found.file_type().is_socket() {
-        return Err(io::Error::other("something that is no socket lies there; remove it, or set another `path`"));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::other("another program listens there; stop it, or set another `path`")),
-        Err(_) => fs::remove_file(path),
+        backoff.wait().await;
     }
 }
 
@@ -122,8 +70,8 @@ async fn accept(listening: &Listening, max_frame: usize, outlet: &Rc<Outlet>) ->
     let mut writers = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listening.listener.accept() => match accepted {
-                Ok((stream, _)) if writers.len() < MOST_WRITERS => {
+            accepted = listening.accept() => match accepted {
+                Ok(stream) if writers.len() < MOST_WRITERS => {
                     let outlet = outlet.clone();
                     writers.spawn_local(async move { serve(stream, max_frame, &outlet).await });
                 }
@@ -136,12 +84,12 @@ async fn accept(listening: &Listening, max_frame: usize, outlet: &Rc<Outlet>) ->
 }
 
 async fn serve(stream: UnixStream, max_frame: usize, outlet: &Outlet) {
-    let mut reader = Reader { block: None, start: 0, end: 0, wanted: 0, max_frame };
+    let mut buffer = Buffer::default();
     loop {
         if stream.readable().await.is_err() {
             return;
         }
-        let over = reader.turn(&stream, outlet);
+        let over = turn(&stream, &mut buffer, max_frame, outlet);
         outlet.flush();
         match over {
             Ok(false) => tokio::task::yield_now().await,
@@ -162,89 +110,27 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// What was read of one writer and not yet given.
-struct Reader {
-    block: Option<Block>,
-    start: usize,
-    end: usize,
-    // Bytes of the frame at hand.
-    wanted: usize,
-    max_frame: usize,
-}
-
-impl Reader {
-    /// Reads for a while and gives what is whole. `true` at the end of the stream.
-    fn turn(&mut self, stream: &UnixStream, outlet: &Outlet) -> Result<bool, ReadError> {
-        for _ in 0..TURN {
-            let room = self.room(outlet.pool())?;
-            let most = room.len();
-            match stream.try_read(room) {
-                Ok(0) if self.start == self.end => return Ok(true),
-                Ok(0) => return Err(ReadError::Torn),
-                Ok(count) => {
-                    self.end += count;
-                    self.give(outlet)?;
-                    if count < most {
-                        return Ok(false);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(false)
-    }
-
-    fn give(&mut self, outlet: &Outlet) -> Result<(), FrameError> {
-        let Some(block) = &self.block else { return Ok(()) };
-        loop {
-            let bytes = block.bytes().get(self.start..self.end).unwrap_or(&[]);
-            match wire::cut(bytes, self.max_frame)? {
-                Cut::Part(wanted) => {
-                    self.wanted = wanted;
-                    return Ok(());
-                }
-                Cut::Whole { header, start, end } => {
-                    outlet.give(header, block, self.start + start, end - start);
-                    self.start += end;
+/// Reads for a while and gives what is whole. `true` at the end of the stream.
+fn turn(stream: &UnixStream, buffer: &mut Buffer, max_frame: usize, outlet: &Outlet) -> Result<bool, ReadError> {
+    for _ in 0..TURN {
+        let room = buffer.room(outlet.pool())?;
+        let most = room.len();
+        match stream.try_read(room) {
+            Ok(0) if buffer.held().is_empty() => return Ok(true),
+            Ok(0) => return Err(ReadError::Torn),
+            Ok(count) => {
+                buffer.filled(count);
+                wire::give(buffer, max_frame, outlet)?;
+                if count < most {
+                    return Ok(false);
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
-
-    /// Where to read to: room for the rest of the frame at hand, and never none.
-    fn room(&mut self, pool: &Pool) -> io::Result<&mut [u8]> {
-        let held = self.end - self.start;
-        let needed = self.wanted.max(held + 1);
-        let free = self.block.as_mut().and_then(|block| block.bytes_mut().map(|bytes| bytes.len()));
-        if held == 0 && free.is_some() {
-            (self.start, self.end) = (0, 0);
-        }
-        // Frames that others still hold keep the block from being written.
-        if free.is_none_or(|size| size - self.start < needed) {
-            self.block = Some(self.moved(pool, held)?);
-            (self.start, self.end) = (0, held);
-        }
-        let end = self.end;
-        self.block
-            .as_mut()
-            .and_then(|block| block.bytes_mut()?.get_mut(end..))
-            .ok_or_else(|| io::Error::other("the buffer of a writer is lost"))
-    }
-
-    /// A block with what is held at its start, and room for the frame at hand.
-    fn moved(&self, pool: &Pool, held: usize) -> io::Result<Block> {
-        let mut block =
-            pool.take(self.wanted.max(STEP)).ok_or_else(|| io::Error::other("a frame larger than any block"))?;
-        if let Some(old) = &self.block
-            && let (Some(from), Some(to)) =
-                (old.bytes().get(self.start..self.end), block.bytes_mut().and_then(|to| to.get_mut(..held)))
-        {
-            to.copy_from_slice(from);
-        }
-        Ok(block)
-    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -253,7 +139,12 @@ mod tests {
     use super::*;
     use crate::sensors::fake::{Bench, until};
     use sanderling_guest::frame::{FrameHeader, Kind};
-    use std::{io::Write, os::unix::net::UnixStream as StdStream};
+    use std::{
+        fs,
+        io::Write,
+        os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+        path::Path,
+    };
 
     fn settings(folder: &tempfile::TempDir, max_frame: usize) -> SocketSettings {
         SocketSettings { path: folder.path().join("frames.sock"), max_frame }

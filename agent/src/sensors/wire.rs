@@ -7,6 +7,8 @@
 use sanderling_guest::frame::{FrameHeader, HEADER};
 use thiserror::Error;
 
+use super::{Outlet, buffer::Buffer};
+
 const LENGTH: usize = 4;
 
 /// Why bytes are no frame.
@@ -72,6 +74,25 @@ pub(super) fn cut(bytes: &[u8], max_frame: usize) -> Result<Cut, FrameError> {
     }
     header.len = u32::try_from(content).map_err(|_| FrameError::Length { length, most })?;
     Ok(Cut::Whole { header, start: LENGTH + HEADER, end })
+}
+
+/// Gives the frames that are whole in `buffer`.
+///
+/// # Errors
+/// [`FrameError`]; the stream is of no use then.
+pub(super) fn give(buffer: &mut Buffer, max_frame: usize, outlet: &Outlet) -> Result<(), FrameError> {
+    loop {
+        match cut(buffer.held(), max_frame)? {
+            Cut::Part(wanted) => {
+                buffer.want(wanted);
+                return Ok(());
+            }
+            Cut::Whole { header, start, end } => {
+                buffer.give(outlet, header, start, end - start);
+                buffer.pass(end);
+            }
+        }
+    }
 }
 
 /// Appends a frame as [`cut`] reads it.

@@ -41,7 +41,7 @@ impl Origin {
         }
     }
 
-    fn file(&self, key: &[&str]) -> PathBuf {
+    pub(super) fn file(&self, key: &[&str]) -> PathBuf {
         // A key that no file gives is looked for by its table.
         for depth in (1..=key.len()).rev() {
             let path = key.get(..depth).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Origin {
         self.main.clone()
     }
 
-    fn range<T: PartialOrd + std::fmt::Display + Copy>(
+    pub(super) fn range<T: PartialOrd + std::fmt::Display + Copy>(
         &self,
         key: &[&str],
         value: T,
@@ -185,7 +185,6 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     let limits =
         LimitSettings { max_frame_bytes: max_frame, reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20) };
     Ok(Settings {
-        device,
         labels: raw.labels,
         trust_root,
         pull_window_bytes: origin.range(
@@ -204,7 +203,8 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         workloads: check_workloads(&raw.workloads, origin)?,
         capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
-        sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
+        sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, (&device, &broker), origin)?,
+        device,
         broker,
         paths,
     })

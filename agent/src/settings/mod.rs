@@ -78,6 +78,18 @@ pub enum SettingsError {
         /// What is allowed.
         allowed: String,
     },
+    /// A sensor of a kind that this build leaves out.
+    #[error(
+        "{file}: `sensor.{sensor}`: this build has no \"{kind}\" sensors; build sanderling-agent with the feature `{kind}`"
+    )]
+    Feature {
+        /// The file that says so.
+        file: PathBuf,
+        /// The sensor's name.
+        sensor: String,
+        /// Its kind, which is also the feature's name.
+        kind: &'static str,
+    },
 }
 
 /// The whole configuration, checked.

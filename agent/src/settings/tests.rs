@@ -4,6 +4,8 @@ use std::fs;
 
 use super::*;
 
+mod sensors;
+
 const MAIN: &str = r#"
 device = "gw-1"
 [broker]
@@ -16,7 +18,7 @@ root = "/etc/sanderling/root.json"
 "#;
 
 /// Loads the main file with `more` appended, and fragments by name.
-fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+pub(super) fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");
     fs::write(&main, format!("{MAIN}{more}")).unwrap();
@@ -27,7 +29,7 @@ fn load(more: &str, fragments: &[(&str, &str)]) -> Result<Settings, SettingsErro
     Settings::load(&main)
 }
 
-fn refused(more: &str) -> String {
+pub(super) fn refused(more: &str) -> String {
     load(more, &[]).unwrap_err().to_string()
 }
 
@@ -157,6 +159,26 @@ fn sensors_are_read_as_they_are_meant() {
     assert_eq!((acc.csv.window, acc.rate, acc.repeat), (256, 10.0, true));
     let SensorSettings::Socket(feed) = &settings.sensors["feed"] else { unreachable!() };
     assert_eq!((feed.max_frame, feed.path.to_str()), (70_000, Some("/run/sanderling/feed.sock")));
+}
+
+/// Runs where a feature is off: `cargo test -p sanderling-agent --no-default-features --lib settings`.
+#[test]
+fn a_kind_that_this_build_leaves_out_is_refused_with_the_feature_to_build() {
+    let left_out = [
+        (cfg!(not(feature = "gpio")), "gpio"),
+        (cfg!(not(feature = "http")), "http"),
+        (cfg!(not(feature = "iio")), "iio"),
+        (cfg!(not(feature = "modbus")), "modbus"),
+        (cfg!(not(feature = "serial")), "serial"),
+        (cfg!(not(feature = "v4l2")), "v4l2"),
+    ];
+    for (_, kind) in left_out.iter().filter(|(out, _)| *out) {
+        let error = load("", &[("10.toml", &format!("[sensor.x]\nkind = \"{kind}\"\nany = [1]\n"))]).unwrap_err();
+        let expected =
+            format!("this build has no \"{kind}\" sensors; build sanderling-agent with the feature `{kind}`");
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert!(error.to_string().contains("10.toml") && error.to_string().contains("sensor.x"), "{error}");
+    }
 }
 
 #[test]

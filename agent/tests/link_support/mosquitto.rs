@@ -102,7 +102,7 @@ fn spawn(folder: &Path, port: u16) -> Option<Child> {
     panic!("mosquitto does not listen");
 }
 
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])

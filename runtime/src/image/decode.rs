@@ -5,6 +5,8 @@
 //! Invariants: dimensions are held to the limits before anything of their size is allocated; an image that was cut or
 //! damaged is refused whole and never shown in part, since a half-gray image would be judged like a real one.
 //!
+//! An image of Motion-JPEG that leaves its Huffman tables out, as many cameras do, is decoded with the standard ones.
+//!
 //! What is dropped: alpha (as Pillow's `convert` drops it, without a background), colour profiles, the low byte of
 //! 16-bit samples, the second and later pictures of an animation, and the orientation that EXIF may name.
 //!
@@ -28,8 +30,14 @@ use super::luma;
 
 /// How far before its end a JPEG's end marker may stand: cameras pad their buffers.
 const END_MARKER_WITHIN: usize = 4096;
+/// The beginning of a JPEG in an AVI file. Where a segment says so, the decoder fills in the standard tables that are missing.
+const MOTION_JPEG: [u8; 11] = *b"\xff\xd8\xff\xe0\x00\x07AVI1\x00";
 /// What the PNG decoder may allocate beside the pixels: rows, palettes, text.
 const PNG_BYTES: usize = 8 << 20;
+/// The start of a progressive frame.
+const PROGRESSIVE: u8 = 0xc2;
+/// Huffman tables.
+const TABLES: u8 = 0xc4;
 /// More scans than any encoder writes; each costs a pass over the image.
 const JPEG_SCANS: usize = 32;
 
@@ -129,6 +137,25 @@ fn jpeg(payload: &[u8], channels: u32, limits: &DecodeLimits, out: &mut Vec<u8>)
     if !has_end_marker(payload) {
         return Err(DecodeError::Cut);
     }
+    if let [0xff, 0xd8, rest @ ..] = payload
+        && !has_before_scan(payload, TABLES)
+    {
+        let bytes = MOTION_JPEG.len() + rest.len();
+        let mut named = Vec::new();
+        named.try_reserve_exact(bytes).map_err(|_| DecodeError::NoMemory { bytes })?;
+        named.extend_from_slice(&MOTION_JPEG);
+        named.extend_from_slice(rest);
+        return jpeg_with_tables(&named, channels, limits, out);
+    }
+    jpeg_with_tables(payload, channels, limits, out)
+}
+
+fn jpeg_with_tables(
+    payload: &[u8],
+    channels: u32,
+    limits: &DecodeLimits,
+    out: &mut Vec<u8>,
+) -> Result<(u32, u32), DecodeError> {
     // Strict: otherwise what is missing or damaged is filled with gray, and the image passes for a whole one.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -145,7 +172,7 @@ fn jpeg(payload: &[u8], channels: u32, limits: &DecodeLimits, out: &mut Vec<u8>)
     let (width, height) = (u32::from(info.width), u32::from(info.height));
     let luma_alone = channels == 1 && matches!(color, ColorSpace::YCbCr | ColorSpace::Luma);
     let samples = if luma_alone { 1 } else { 3 };
-    let coefficients = if is_progressive(payload) { 2 * usize::from(info.components) } else { 0 };
+    let coefficients = if has_before_scan(payload, PROGRESSIVE) { 2 * usize::from(info.components) } else { 0 };
     let pixels = check(width, height, samples + coefficients, limits)?;
     if luma_alone {
         decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::Luma));
@@ -164,12 +191,12 @@ fn has_end_marker(payload: &[u8]) -> bool {
     tail.windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
-/// Whether a start-of-frame marker of the progressive kind stands before the first scan.
-fn is_progressive(payload: &[u8]) -> bool {
+/// Whether a segment with this marker stands before the first scan.
+fn has_before_scan(payload: &[u8], wanted: u8) -> bool {
     let mut rest = payload.get(2..).unwrap_or_default();
     loop {
         rest = match rest {
-            [0xff, 0xc2, ..] => return true,
+            [0xff, marker, ..] if *marker == wanted => return true,
             [0xff, 0xda, ..] => return false,
             [0xff, marker, high, low, ..] if *marker != 0xff && *marker != 0 => {
                 rest.get(2 + usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default()

@@ -49,7 +49,8 @@ impl Raw {
     }
 }
 
-fn image(image: &RawImage, table: &Table<'_>) -> Result<(), SettingsError> {
+/// A layout that images can have.
+pub(super) fn image(image: &RawImage, table: &Table<'_>) -> Result<(), SettingsError> {
     let sides = 1..=16_384;
     if !sides.contains(&image.width) || !sides.contains(&image.height) {
         let size = format!("{} x {}", image.width, image.height);

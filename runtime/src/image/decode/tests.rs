@@ -180,6 +180,33 @@ fn reads_an_image_that_is_padded_with_zeros() {
     assert_eq!(decode(name, &padded, Decode::Rgb8).unwrap().1, decode(name, bytes, Decode::Rgb8).unwrap().1);
 }
 
+/// Cuts the segments with this marker out.
+fn without(bytes: &[u8], marker: u8) -> Vec<u8> {
+    let (mut out, mut at) = (bytes[..2].to_vec(), 2);
+    while bytes[at + 1] != 0xda {
+        let end = at + 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        if bytes[at + 1] != marker {
+            out.extend_from_slice(&bytes[at..end]);
+        }
+        at = end;
+    }
+    out.extend_from_slice(&bytes[at..]);
+    out
+}
+
+#[test]
+fn motion_jpeg_without_its_tables_is_decoded_with_the_standard_ones() {
+    for (name, bytes) in FILES.iter().filter(|(name, _)| ["rgb.jpg", "rgb420.jpg", "gray.jpg"].contains(name)) {
+        let bare = without(bytes, TABLES);
+        assert!(bare.len() < bytes.len());
+        for to in [Decode::Gray8, Decode::Rgb8] {
+            assert_eq!(decode(name, &bare, to), decode(name, bytes, to), "{name}");
+        }
+        // Without the tables that no standard names it stays refused.
+        assert!(matches!(decode(name, &without(&bare, 0xdb), Decode::Gray8), Err(DecodeError::Jpeg(_))), "{name}");
+    }
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
