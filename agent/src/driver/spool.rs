@@ -349,11 +349,15 @@ mod tests {
     };
 
     fn spool() -> (Spool, tokio_mpsc::UnboundedReceiver<Spooled>) {
+        with_clock(Arc::new(FakeClock::at(0)))
+    }
+
+    fn with_clock(clock: Arc<FakeClock>) -> (Spool, tokio_mpsc::UnboundedReceiver<Spooled>) {
         let commit_interval = Duration::from_millis(100);
         let drain = DrainSettings { messages: 2, bytes: 0 };
         let settings = OutboxSettings { max_bytes: 64 << 20, event_max_bytes: 1 << 20, commit_interval, drain };
         let outbox = Outbox::open(Database::in_memory().unwrap(), settings).unwrap();
-        Spool::start(outbox, Arc::new(FakeClock::at(0))).unwrap()
+        Spool::start(outbox, clock).unwrap()
     }
 
     async fn next(spool: &Spool, spooled: &mut tokio_mpsc::UnboundedReceiver<Spooled>, epoch: u64) -> Vec<Record> {
@@ -394,5 +398,30 @@ mod tests {
         let dropped = spool.figures().dropped;
         spool.push((0..MOST_PENDING / 32).map(|_| empty()).collect());
         assert!(spool.figures().dropped > dropped, "a record without a payload takes memory too");
+    }
+
+    #[tokio::test]
+    async fn a_question_stays_open_while_the_backlog_waits_and_an_event_answers_it_at_once() {
+        let clock = Arc::new(FakeClock::at(0));
+        let (mut spool, mut spooled) = with_clock(clock.clone());
+        let record = |channel: &str, text: &'static str| {
+            Said::Record(channel.to_owned(), Bytes::from_static(text.as_bytes()))
+        };
+        spool.push(vec![record("data/m/c", "1"), record("data/m/c", "2")]);
+        spool.flush().await.unwrap();
+        spool.link_up();
+        let first = next(&spool, &mut spooled, 1).await;
+        assert_eq!(first.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"1"]);
+        // Two a second: the next has to wait, and the clock stands still.
+        spool.next(Room { most: 10, backlog: 10 }, 1);
+        spool.push(vec![record(EVENT, "e")]);
+        let Some(Spooled::Records { records, .. }) = spooled.recv().await else { unreachable!() };
+        assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"e"]);
+        spool.next(Room { most: 10, backlog: 10 }, 1);
+        spool.flush().await.unwrap();
+        assert!(spooled.try_recv().is_err(), "still open");
+        clock.advance(Duration::from_millis(500));
+        let Some(Spooled::Records { records, .. }) = spooled.recv().await else { unreachable!() };
+        assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"2"]);
     }
 }

@@ -100,6 +100,8 @@ pub(super) struct Log {
     active: Option<Box<dyn DiskFile>>,
     /// The last segment may be appended to, but is not open for it.
     is_whole: bool,
+    /// Those of the last commit or checkpoint.
+    counts: Counts,
     next_number: u64,
     next_order: u64,
     /// The last number that a commit was to be confirmed by.
@@ -209,7 +211,7 @@ impl Log {
         let frame = frame::encode(last.number, last.length, &parcel.encode())?;
         let end = last.length.saturating_add(frame.len() as u64);
         let written = file.write_at(&frame, last.length).and_then(|()| file.sync());
-        self.changed = true;
+        (self.changed, self.counts) = (true, commit.counts);
         self.confirm = self.confirm.max(confirm);
         if let Err(error) = written {
             self.seal();
@@ -281,7 +283,7 @@ impl Log {
         let mut segment = Segment::new(number, self.next_order);
         segment.length = frame.len() as u64;
         self.active = Some(begun?);
-        (self.is_whole, self.changed) = (true, true);
+        (self.is_whole, self.changed, self.counts) = (true, true, counts);
         self.segments.push(segment);
         self.next_order += 1;
         Ok(())
@@ -323,7 +325,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         if let (true, None, Some(last)) = (self.changed, &self.waiting, self.segments.last())
             && self.active.is_some()
-            && let Err(error) = open::note_end(&*self.disk, &self.folder, last)
+            && let Err(error) = open::note_end(&*self.disk, &self.folder, last, self.counts)
         {
             tracing::debug!(%error, "the end of the outbox was not noted");
         }

@@ -49,6 +49,7 @@ impl Found {
             segments: Vec::new(),
             active: None,
             is_whole: false,
+            counts: Counts::default(),
             next_number: numbers.last().map_or(1, |last| last + 1),
             next_order: 0,
             confirm: confirmed.unwrap_or(0),
@@ -242,7 +243,10 @@ impl Found {
 
     /// What the log said of its end, when it was closed, must be there.
     fn compare_end(&mut self) {
-        let Some(End { number, length, total, left }) = noted_end(&*self.log.disk, &self.log.folder) else { return };
+        let Some(End { number, length, total, left, counts }) = noted_end(&*self.log.disk, &self.log.folder) else {
+            return;
+        };
+        self.count(counts);
         let Some(last) = self.log.segments.last() else {
             self.lost += left;
             return;
@@ -276,12 +280,14 @@ struct End {
     total: u32,
     /// Records that were left in the last segment.
     left: u64,
+    counts: Counts,
 }
 
 /// Notes where a log ends that is closed.
-pub(super) fn note_end(disk: &dyn Disk, folder: &Path, last: &Segment) -> io::Result<()> {
+pub(super) fn note_end(disk: &dyn Disk, folder: &Path, last: &Segment, counts: Counts) -> io::Result<()> {
     let left: u64 = last.parts.values().map(|part| part.records).sum();
-    let line = format!("{} {} {} {left}", last.number, last.length, last.total);
+    let Counts { run, dropped, next_id } = counts;
+    let line = format!("{} {} {} {left} {run} {dropped} {next_id}", last.number, last.length, last.total);
     atomic_file::write(disk, &folder.join(END), format!("{line}\n{}\n", Digest::of(line.as_bytes())).as_bytes())
 }
 
@@ -294,5 +300,11 @@ fn noted_end(disk: &dyn Disk, folder: &Path) -> Option<End> {
     }
     let mut numbers = line.split(' ').map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
-    Some(End { number: next()?, length: next()?, total: u32::try_from(next()?).ok()?, left: next()? })
+    Some(End {
+        number: next()?,
+        length: next()?,
+        total: u32::try_from(next()?).ok()?,
+        left: next()?,
+        counts: Counts { run: u32::try_from(next()?).ok()?, dropped: next()?, next_id: next()? },
+    })
 }
