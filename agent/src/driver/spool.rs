@@ -404,9 +404,8 @@ mod tests {
     async fn a_question_stays_open_while_the_backlog_waits_and_an_event_answers_it_at_once() {
         let clock = Arc::new(FakeClock::at(0));
         let (mut spool, mut spooled) = with_clock(clock.clone());
-        let record = |channel: &str, text: &'static str| {
-            Said::Record(channel.to_owned(), Bytes::from_static(text.as_bytes()))
-        };
+        let record =
+            |channel: &str, text: &'static str| Said::Record(channel.to_owned(), Bytes::from_static(text.as_bytes()));
         spool.push(vec![record("data/m/c", "1"), record("data/m/c", "2")]);
         spool.flush().await.unwrap();
         spool.link_up();

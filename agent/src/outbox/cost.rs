@@ -50,11 +50,7 @@ impl Cost {
     fn of(stored: Passed, removed: Passed, bytes: usize) -> Self {
         let records = (RECORDS * (bytes + CHANNEL.len())) as f64;
         let over = |written: u64| written as f64 / records;
-        Self {
-            stored: over(stored.written),
-            removed: over(removed.written),
-            pages: over(stored.pages + removed.pages),
-        }
+        Self { stored: over(stored.written), removed: over(removed.written), pages: over(stored.pages + removed.pages) }
     }
 }
 
@@ -142,7 +138,9 @@ mod tests {
 
     #[test]
     fn write_amplification_stays_within_three_at_a_hundred_records_where_rows_of_redb_do_not() {
-        println!("| batch | payload | log: stored | removed | both | in pages | redb: stored | removed | both | in pages |");
+        println!(
+            "| batch | payload | log: stored | removed | both | in pages | redb: stored | removed | both | in pages |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|---|");
         for bytes in [200, 1024] {
             for batch in [1, 10, 100] {

@@ -47,7 +47,6 @@ use sanderling_protocol::{
     reported,
 };
 
-pub use self::{drain::DrainSettings, sending::Room};
 use self::{
     drain::Drain,
     log::{Found, Log, Place},
@@ -55,6 +54,7 @@ use self::{
     sending::{Message, Sent},
     table::Table,
 };
+pub use self::{drain::DrainSettings, sending::Room};
 use crate::{
     clock::Now,
     settings::OutboxSettings,

@@ -129,11 +129,10 @@ impl Outbox {
             }
             let with_link: BTreeSet<Place> = sent.values().filter_map(|sent| sent.place).collect();
             let mut read_to = queue.read_to;
-            let read = self.log.read(channel, &mut read_to, |place| {
-                with_link.contains(&place) || removals.contains_key(&place)
-            });
-            let found =
-                read.map_err(|error| StoreError::Disk { doing: "read", cause: error.to_string() })?;
+            let read = self
+                .log
+                .read(channel, &mut read_to, |place| with_link.contains(&place) || removals.contains_key(&place));
+            let found = read.map_err(|error| StoreError::Disk { doing: "read", cause: error.to_string() })?;
             let is_end = found.is_empty();
             queue.ahead.extend(found);
             queue.read_to = read_to;
@@ -239,10 +238,12 @@ impl Outbox {
         let mut order: Vec<String> = self.queues.contains_key(EVENT).then(|| EVENT.to_owned()).into_iter().collect();
         for priority in [Priority::High, Priority::Normal, Priority::Low] {
             let last = self.turns.get(&priority).map_or("", String::as_str);
-            let waiting = self.queues.iter().filter(|(name, queue)| {
-                *name != EVENT && queue.records > 0 && queue.policy.priority == priority
-            });
-            let (before, after): (Vec<_>, Vec<_>) = waiting.map(|(name, _)| name).partition(|name| name.as_str() <= last);
+            let waiting = self
+                .queues
+                .iter()
+                .filter(|(name, queue)| *name != EVENT && queue.records > 0 && queue.policy.priority == priority);
+            let (before, after): (Vec<_>, Vec<_>) =
+                waiting.map(|(name, _)| name).partition(|name| name.as_str() <= last);
             order.extend(after.into_iter().chain(before).cloned());
         }
         order

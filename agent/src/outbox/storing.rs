@@ -11,11 +11,7 @@ use super::{
     queue::Held,
     table::Change,
 };
-use crate::{
-    clock::Now,
-    state::Rows,
-    store::StoreError,
-};
+use crate::{clock::Now, state::Rows, store::StoreError};
 
 impl Outbox {
     /// How many records were taken, wait, and are not stored.
@@ -71,7 +67,8 @@ impl Outbox {
             self.take_over_old()?;
         }
         let with_state = !self.rows.is_empty();
-        let logs = self.doubtful || self.unstored() > 0 || !self.removals.is_empty() || self.dropped != self.dropped_stored;
+        let logs =
+            self.doubtful || self.unstored() > 0 || !self.removals.is_empty() || self.dropped != self.dropped_stored;
         if logs {
             self.append(with_state)?;
         }

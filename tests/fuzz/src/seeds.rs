@@ -145,7 +145,8 @@ fn batches() -> Vec<Vec<u8>> {
         builder.finish()
     };
     let json = |frame: usize| format!("{{\"frame\":{frame},\"score\":0.{}}}", frame * 7919 % 1000).into_bytes();
-    [batch(&[]), batch(&[b"x".to_vec()]), batch(&(0..200).map(json).collect::<Vec<_>>()), batch(&[noise(20_000)])].to_vec()
+    [batch(&[]), batch(&[b"x".to_vec()]), batch(&(0..200).map(json).collect::<Vec<_>>()), batch(&[noise(20_000)])]
+        .to_vec()
 }
 
 fn reports() -> Vec<Vec<u8>> {

@@ -200,11 +200,7 @@ impl Commit {
     }
 
     /// The records of a channel with their places, in a segment of this number.
-    pub(super) fn records_of<'a>(
-        self,
-        segment: u64,
-        channel: &'a str,
-    ) -> impl Iterator<Item = Held> + use<'a> {
+    pub(super) fn records_of<'a>(self, segment: u64, channel: &'a str) -> impl Iterator<Item = Held> + use<'a> {
         let places = (self.before..).map(move |ordinal| Place { segment, ordinal });
         let placed = self.records.into_iter().zip(places);
         placed.filter_map(move |((of, held), place)| (of == channel).then_some(Held { place: Some(place), ..held }))

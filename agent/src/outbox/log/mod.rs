@@ -255,7 +255,8 @@ impl Log {
 
     /// Segments of which nothing is left do not count, but for the one that is appended to.
     fn drop_empty(&mut self) {
-        let last = if self.active.is_some() || self.is_whole { self.segments.last().map(|last| last.number) } else { None };
+        let last =
+            if self.active.is_some() || self.is_whole { self.segments.last().map(|last| last.number) } else { None };
         let obsolete = &mut self.obsolete;
         self.segments.retain(|segment| {
             let keep = !segment.is_empty() || Some(segment.number) == last;

@@ -237,7 +237,8 @@ impl Found {
         let bytes = self.bytes(number)?;
         let frames = Frames::new(number, &bytes);
         let decoded = frames.filter_map(|(range, content)| Some((range.end, Content::decode(content)?)));
-        let counts = |(_, content): &(u64, Content)| !matches!(content, Content::Commit(commit) if commit.confirm > confirmed);
+        let counts =
+            |(_, content): &(u64, Content)| !matches!(content, Content::Commit(commit) if commit.confirm > confirmed);
         Ok(decoded.filter(counts).collect())
     }
 

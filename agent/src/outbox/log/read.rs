@@ -147,7 +147,8 @@ impl Log {
         missing.into_iter().for_each(|ordinal| segment.gone.insert(ordinal));
         for (channel, had) in before {
             let has = segment.parts.get(&channel).copied().unwrap_or_default();
-            let lost = Part { records: had.records.saturating_sub(has.records), bytes: had.bytes.saturating_sub(has.bytes) };
+            let lost =
+                Part { records: had.records.saturating_sub(has.records), bytes: had.bytes.saturating_sub(has.bytes) };
             if lost.records > 0 {
                 self.lost.push((channel, lost));
             }

@@ -140,13 +140,22 @@ fn seventy_two_hours_offline_then_drained_in_order_with_drops_by_policy_alone() 
     }
     for model in &models {
         let expected: Vec<u32> = model.waiting.iter().map(|(number, _)| *number).collect();
-        assert!(got.get(model.name) == Some(&expected), "{}: {} of {}", model.name, got[model.name].len(), expected.len());
+        assert!(
+            got.get(model.name) == Some(&expected),
+            "{}: {} of {}",
+            model.name,
+            got[model.name].len(),
+            expected.len()
+        );
     }
     let sent: usize = got.values().map(Vec::len).sum();
     assert_eq!(outbox.figures().dropped, models.iter().map(|model| model.dropped).sum::<u64>());
     let took = now.mono - started;
     assert!(took >= Duration::from_secs(sent as u64 / 500 - 1), "{sent} records in {took:?}");
-    println!("{waiting} records waited, {sent} were sent in {took:?}, {} dropped, {restarts} restarts", outbox.figures().dropped);
+    println!(
+        "{waiting} records waited, {sent} were sent in {took:?}, {} dropped, {restarts} restarts",
+        outbox.figures().dropped
+    );
     outbox.flush().unwrap();
     drop(outbox);
     assert!(taken(&disk) < 2 * SEGMENT, "{} bytes are left", taken(&disk));
