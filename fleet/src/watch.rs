@@ -1,10 +1,12 @@
-//! Watching the fleet: what devices report and emit, as it comes; with `--json` a line each: `{"device", "what", "body"}`.
+//! Watching the fleet: what devices report and emit, as it comes; with `--json` a line each: `{"device", "what", "body"}`. The records of
+//! a batch are told one by one, as if each had come alone.
 
 use std::io::Write;
 
 use anyhow::{Context, Result};
 use rumqttc::{Event, Incoming, QoS};
 use sanderling_protocol::{
+    batch,
     reported::{Drops, Reported, Status},
     topics::{DeviceId, Topics},
 };
@@ -27,7 +29,7 @@ pub(crate) struct WatchOptions {
 pub(crate) async fn watch(connection: Connection, topics: &Topics, options: &WatchOptions, json: bool) -> Result<()> {
     let Connection { client, mut events } = connection;
     let device = options.device.as_ref().map_or("+", DeviceId::as_str);
-    let filters = ["status", "reported", "event", "data/#"].map(|rest| {
+    let filters = ["status", "reported", "event", "data/#", "batch/#"].map(|rest| {
         rumqttc::SubscribeFilter::new(format!("{}/device/{device}/{rest}", topics.prefix()), QoS::AtLeastOnce)
     });
     client.subscribe_many(filters).await?;
@@ -37,14 +39,28 @@ pub(crate) async fn watch(connection: Connection, topics: &Topics, options: &Wat
         let Event::Incoming(Incoming::Publish(message)) = event else { continue };
         let topic = String::from_utf8_lossy(&message.topic).into_owned();
         let Some((device, what)) = topics.parse_device(&topic) else { continue };
-        let line = line(&device, what, &message.payload, json);
-        if writeln!(std::io::stdout(), "{line}").is_err() {
+        let lines = lines(&device, what, &message.payload, json);
+        if lines.iter().try_for_each(|line| writeln!(std::io::stdout(), "{line}")).is_err() {
             break;
         }
         left -= 1;
     }
     client.disconnect().await.ok();
     Ok(())
+}
+
+/// The lines of a message: one, or one for each record of a batch.
+fn lines(device: &DeviceId, what: &str, payload: &[u8], json: bool) -> Vec<String> {
+    let Some(channel) = what.strip_prefix(batch::TOPIC).filter(|rest| rest.starts_with('/')) else {
+        return vec![line(device, what, payload, json)];
+    };
+    match batch::decode(payload) {
+        Ok(records) => {
+            let what = format!("data{channel}");
+            records.iter().map(|record| line(device, &what, &record.payload, json)).collect()
+        }
+        Err(error) => vec![line(device, what, error.to_string().as_bytes(), json)],
+    }
 }
 
 /// One line, whatever the device or a guest put into it.
@@ -126,6 +142,15 @@ fn summary(report: &Reported) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_told_record_by_record() {
+        let mut builder = batch::BatchBuilder::default();
+        assert!(builder.push(1, 0, b"one") && builder.push(2, 0, b"2"));
+        let told = |payload: &[u8]| lines(&"gw-1".parse().unwrap(), "batch/m/c", payload, false);
+        assert_eq!(told(&builder.finish()), ["gw-1  data/m/c  one", "gw-1  data/m/c  2"]);
+        assert_eq!(told(b""), ["gw-1  batch/m/c  a batch without its header"]);
+    }
 
     #[test]
     fn what_a_guest_emits_stays_one_line_and_steers_no_terminal() {

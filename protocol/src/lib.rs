@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod batch;
 pub mod blob;
 pub mod capsule;
 pub mod command;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sanderling_protocol::{
+    batch::{self, BatchRecord},
     command::Answer,
     digest::Digest,
     reported::{DeploymentState, Event, Reported, Status},
@@ -41,7 +42,7 @@ impl Observer {
     pub fn connect(fleet: &Fleet, broker: &Broker) -> Self {
         let topics = fleet.topics();
         // Not `device/#`: then the operator's own commands would have a subscriber, and nobody could tell whether the device is one.
-        let filters = ["status", "reported", "event", "log", "data/#", "answer/#"];
+        let filters = ["status", "reported", "event", "log", "data/#", "batch/#", "answer/#"];
         let filters = filters.map(|rest| format!("{}/device/+/{rest}", topics.prefix()));
         let peer = Peer::connect(broker, &fleet.operator(), "observer", &filters)
             .unwrap_or_else(|error| panic!("the operator cannot connect: {error}"));
@@ -200,6 +201,14 @@ impl<'a> Seen<'a> {
         self.of(device, &format!("data/{module}/{channel}")).map(read).collect()
     }
 
+    /// The batches of a module's channel, oldest first.
+    pub fn batches(self, device: &DeviceId, module: &str, channel: &str) -> Vec<Vec<BatchRecord>> {
+        let read = |message: &Message| {
+            batch::decode(&message.payload).unwrap_or_else(|error| panic!("not a batch of records: {error}"))
+        };
+        self.of(device, &format!("{}/{module}/{channel}", batch::TOPIC)).map(read).collect()
+    }
+
     /// The ticks of a module, oldest first, repeated ones included.
     pub fn ticks(self, device: &DeviceId, module: &str) -> Vec<Tick> {
         let messages = self.of(device, &format!("data/{module}/{}", crate::guests::TICKS));
@@ -208,7 +217,8 @@ impl<'a> Seen<'a> {
 }
 
 impl Tick {
-    fn read(payload: &[u8]) -> Self {
+    /// Reads a record.
+    pub fn read(payload: &[u8]) -> Self {
         let number = |at: usize| payload.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 8]);
         assert_eq!(payload.len(), 17, "not a tick: {payload:?}");
         Self {

@@ -34,6 +34,8 @@ struct Ledger {
     records: BTreeMap<u64, (u32, u32)>,
     /// Records without their acknowledgement, by connection and packet id.
     open: HashMap<(u64, u16), u64>,
+    /// Records that were sent for the first time after a newer one.
+    disordered: u64,
     packets: u64,
     acknowledged: u64,
     /// The newest connection on which the broker took a subscription.
@@ -50,6 +52,8 @@ impl Ledger {
                 let number = found.as_ref().and_then(|found| found.payload.get(..8)?.try_into().ok());
                 if let (Some(found), Some(number)) = (&found, number) {
                     let number = u64::from_le_bytes(number);
+                    let newest = self.records.keys().next_back().copied();
+                    self.disordered += u64::from(newest > Some(number) && !self.records.contains_key(&number));
                     self.records.entry(number).or_default().0 += 1;
                     self.open.insert((connection, found.id), number);
                 }
@@ -138,6 +142,7 @@ impl Ground {
         let module = &body["modules"][0];
         let counts = (body["outbox"]["dropped"].as_u64(), module["dropped"].as_u64(), module["restarts"].as_u64());
         assert_eq!(counts, (Some(0), Some(0), Some(0)), "{body}");
+        assert_eq!(self.ledger.lock().unwrap().disordered, 0, "records went out of order");
     }
 
     /// Waits until the agent has no more files open than `before`, and little more memory; says what it has.

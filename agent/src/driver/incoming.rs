@@ -14,6 +14,7 @@ impl Driver {
             LinkEvent::Up { session, broker, .. } => {
                 tracing::info!(%session, "connected");
                 self.epoch += 1;
+                self.spool.link_up();
                 self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
                 self.pace.forget();
                 self.decide(Event::LinkUp(Capacity {

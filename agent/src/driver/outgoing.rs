@@ -6,13 +6,15 @@ use sanderling_protocol::reported::{Damaged, Reported, Storage};
 
 use super::{Driver, keeper::Job};
 use crate::{
-    link::{LinkRefusal, Publish, Qos},
-    outbox::Record,
+    link::{LinkRefusal, MAX_WAITING, Publish, Qos},
+    outbox::{Record, Room},
     report,
 };
 
 /// Publishes that are kept free for reports and answers.
 const ROOM_KEPT: usize = 4;
+/// Publishes of those for records that are kept free of the backlog, so that it never takes all: a fresh event goes at once.
+const ROOM_FRESH: usize = MAX_WAITING / 2;
 
 impl Driver {
     /// Gives the outbox what guests and this loop have said.
@@ -71,7 +73,8 @@ impl Driver {
         let room = self.link.room().saturating_sub(ROOM_KEPT);
         if connection.more && !connection.asking && room > 0 {
             (connection.asking, connection.more) = (true, false);
-            self.spool.next(room, self.epoch);
+            let backlog = room.saturating_sub(ROOM_FRESH);
+            self.spool.next(Room { most: room, backlog }, self.epoch);
         }
     }
 

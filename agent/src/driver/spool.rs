@@ -25,7 +25,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use crate::{
     clock::Clock,
-    outbox::{self, Outbox, Record},
+    outbox::{self, Outbox, Record, Room},
     state::{self, Rows},
 };
 
@@ -66,12 +66,20 @@ fn held(channel: &str, payload: &[u8]) -> usize {
 
 enum Order {
     Push(Vec<Said>),
-    Next { most: usize, epoch: u64 },
+    Next(Ask),
+    LinkUp,
     Acked(u64),
     Refused(u64),
     LinkDown,
     Configure(Vec<(String, Channel)>),
     Flush(oneshot::Sender<()>),
+}
+
+/// A question for records to publish. It stays open while some of the backlog is held up and nothing else is there to go.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    room: Room,
+    epoch: u64,
 }
 
 /// What the thread says.
@@ -115,8 +123,15 @@ impl Spool {
         let pending = Arc::new(AtomicUsize::new(0));
         let figures = Arc::new(std::sync::Mutex::new(outbox.figures()));
         let waits = Arc::new(AtomicBool::new(false));
-        let mut thread =
-            Thread { outbox, clock, out, pending: pending.clone(), waits: waits.clone(), figures: figures.clone() };
+        let mut thread = Thread {
+            outbox,
+            clock,
+            out,
+            pending: pending.clone(),
+            waits: waits.clone(),
+            figures: figures.clone(),
+            asked: None,
+        };
         thread::Builder::new().name("spool".into()).stack_size(256 * 1024).spawn(move || thread.run(&queue))?;
         Ok((Self { orders, pending, waits, figures, dropped: 0, kept_back: Rows::new() }, spooled))
     }
@@ -167,9 +182,14 @@ impl Spool {
         0
     }
 
-    /// Asks for at most so many records to publish on the connection of this number.
-    pub(super) fn next(&self, most: usize, epoch: u64) {
-        self.order(Order::Next { most, epoch });
+    /// Asks for records to publish on the connection of this number, as many as there is room for.
+    pub(super) fn next(&self, room: Room, epoch: u64) {
+        self.order(Order::Next(Ask { room, epoch }));
+    }
+
+    /// There is a connection: what is on disk now is the backlog.
+    pub(super) fn link_up(&self) {
+        self.order(Order::LinkUp);
     }
 
     /// The broker has a record.
@@ -225,17 +245,22 @@ struct Thread {
     pending: Arc<AtomicUsize>,
     waits: Arc<AtomicBool>,
     figures: Arc<std::sync::Mutex<reported::Outbox>>,
+    /// What was asked and is not answered.
+    asked: Option<Ask>,
 }
 
 impl Thread {
     fn run(&mut self, queue: &mpsc::Receiver<Order>) {
         loop {
-            let due = self.outbox.due(self.clock.now()).unwrap_or(Duration::from_secs(IDLE_S));
-            match queue.recv_timeout(due) {
+            let now = self.clock.now();
+            let resumes = self.asked.and_then(|_| self.outbox.resumes_in(now));
+            let due = [self.outbox.due(now), resumes].into_iter().flatten().min();
+            match queue.recv_timeout(due.unwrap_or(Duration::from_secs(IDLE_S))) {
                 Ok(order) => self.carry_out(order),
                 Err(RecvTimeoutError::Timeout) => {
                     let ticked = self.outbox.tick(self.clock.now()).map_err(|error| error.to_string());
                     self.check(ticked);
+                    self.answer();
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let flushed = self.outbox.flush().map_err(|error| error.to_string());
@@ -262,17 +287,14 @@ impl Thread {
                     self.check(pushed.map_err(|error| error.to_string()));
                 }
             }
-            Order::Next { most, epoch } => {
-                let records = self.outbox.next_unsent(most, now).unwrap_or_else(|error| {
-                    self.check(Err(error.to_string()));
-                    Vec::new()
-                });
-                // The driver is gone only when the agent ends.
-                let _ = self.out.send(Spooled::Records { epoch, records });
-            }
+            Order::Next(ask) => self.asked = Some(ask),
+            Order::LinkUp => self.outbox.link_up(),
             Order::Acked(id) => self.outbox.acked(id, now),
             Order::Refused(id) => self.outbox.refused(id, now),
-            Order::LinkDown => self.outbox.link_down(),
+            Order::LinkDown => {
+                self.asked = None;
+                self.outbox.link_down();
+            }
             Order::Configure(channels) => self.outbox.configure(channels),
             Order::Flush(done) => {
                 let flushed = self.outbox.flush().map_err(|error| error.to_string());
@@ -280,6 +302,7 @@ impl Thread {
                 let _ = done.send(());
             }
         }
+        self.answer();
         // A steady stream of orders must not keep what is due from the disk.
         let ticked = self.outbox.tick(self.clock.now()).map_err(|error| error.to_string());
         self.check(ticked);
@@ -289,6 +312,22 @@ impl Thread {
         if self.pending.load(Ordering::Relaxed) <= MOST_PENDING / 2 && self.waits.swap(false, Ordering::Relaxed) {
             let _ = self.out.send(Spooled::Room);
         }
+    }
+
+    /// Answers what was asked, unless nothing may go but in a while.
+    fn answer(&mut self) {
+        let Some(Ask { room, epoch }) = self.asked else { return };
+        let now = self.clock.now();
+        let records = self.outbox.next_in(room, now).unwrap_or_else(|error| {
+            self.check(Err(error.to_string()));
+            Vec::new()
+        });
+        if records.is_empty() && self.outbox.resumes_in(now).is_some() {
+            return;
+        }
+        self.asked = None;
+        // The driver is gone only when the agent ends.
+        let _ = self.out.send(Spooled::Records { epoch, records });
     }
 
     fn check(&self, result: Result<(), String>) {
@@ -302,17 +341,27 @@ impl Thread {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{clock::FakeClock, outbox::EVENT, settings::OutboxSettings, store::database::Database};
+    use crate::{
+        clock::FakeClock,
+        outbox::{DrainSettings, EVENT},
+        settings::OutboxSettings,
+        store::database::Database,
+    };
 
     fn spool() -> (Spool, tokio_mpsc::UnboundedReceiver<Spooled>) {
+        with_clock(Arc::new(FakeClock::at(0)))
+    }
+
+    fn with_clock(clock: Arc<FakeClock>) -> (Spool, tokio_mpsc::UnboundedReceiver<Spooled>) {
         let commit_interval = Duration::from_millis(100);
-        let settings = OutboxSettings { max_bytes: 64 << 20, event_max_bytes: 1 << 20, commit_interval };
+        let drain = DrainSettings { messages: 2, bytes: 0 };
+        let settings = OutboxSettings { max_bytes: 64 << 20, event_max_bytes: 1 << 20, commit_interval, drain };
         let outbox = Outbox::open(Database::in_memory().unwrap(), settings).unwrap();
-        Spool::start(outbox, Arc::new(FakeClock::at(0))).unwrap()
+        Spool::start(outbox, clock).unwrap()
     }
 
     async fn next(spool: &Spool, spooled: &mut tokio_mpsc::UnboundedReceiver<Spooled>, epoch: u64) -> Vec<Record> {
-        spool.next(10, epoch);
+        spool.next(Room { most: 10, backlog: 10 }, epoch);
         let Some(Spooled::Records { epoch: of, records }) = spooled.recv().await else { unreachable!() };
         assert_eq!(of, epoch);
         records
@@ -349,5 +398,29 @@ mod tests {
         let dropped = spool.figures().dropped;
         spool.push((0..MOST_PENDING / 32).map(|_| empty()).collect());
         assert!(spool.figures().dropped > dropped, "a record without a payload takes memory too");
+    }
+
+    #[tokio::test]
+    async fn a_question_stays_open_while_the_backlog_waits_and_an_event_answers_it_at_once() {
+        let clock = Arc::new(FakeClock::at(0));
+        let (mut spool, mut spooled) = with_clock(clock.clone());
+        let record =
+            |channel: &str, text: &'static str| Said::Record(channel.to_owned(), Bytes::from_static(text.as_bytes()));
+        spool.push(vec![record("data/m/c", "1"), record("data/m/c", "2")]);
+        spool.flush().await.unwrap();
+        spool.link_up();
+        let first = next(&spool, &mut spooled, 1).await;
+        assert_eq!(first.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"1"]);
+        // Two a second: the next has to wait, and the clock stands still.
+        spool.next(Room { most: 10, backlog: 10 }, 1);
+        spool.push(vec![record(EVENT, "e")]);
+        let Some(Spooled::Records { records, .. }) = spooled.recv().await else { unreachable!() };
+        assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"e"]);
+        spool.next(Room { most: 10, backlog: 10 }, 1);
+        spool.flush().await.unwrap();
+        assert!(spooled.try_recv().is_err(), "still open");
+        clock.advance(Duration::from_millis(500));
+        let Some(Spooled::Records { records, .. }) = spooled.recv().await else { unreachable!() };
+        assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"2"]);
     }
 }

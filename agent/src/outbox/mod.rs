@@ -13,50 +13,57 @@
 //! before that may lose it: those of a batch are lost together or are all there. A record that the broker acknowledged before it was
 //! due never touches the disk: with the link up, the outbox costs no flash. [`Outbox::flush`] stores all of it at once.
 //!
-//! What a module changed of its state in a frame ([`Outbox::push_frame`]) is stored in the same transaction as the records of that frame:
+//! What a module changed of its state in a frame ([`Outbox::push_frame`]) is stored with the records of that frame (`storing.rs`):
 //! after a power cut both are there or neither is. A record may be with the broker before its batch is stored; then a power cut
 //! takes the change of the state alone, and the guest does that frame's work anew from the state before it.
 //!
 //! Invariants: a record is removed only by [`Outbox::acked`] or [`Outbox::refused`], or dropped by its channel's policy and then
-//! counted. A power cut after an acknowledgement may bring the record back, and so may a commit that failed and was done all
-//! the same: QoS 1 means at least once. Records of one channel are sent in the order in which they were pushed; channels
-//! take turns, `event` first.
+//! counted. A power cut after an acknowledgement may bring the record back: QoS 1 means at least once. Records of one channel are
+//! sent in the order in which they were pushed; channels take turns by their priority, `event` first, and a backlog holds up neither
+//! events nor other channels (`sending.rs`).
 //!
 //! Failure modes: on a full or broken disk records wait in memory, [`MEMORY_BYTES`] of them, and then the new ones are dropped
 //! and counted; every attempt to commit that fails is an error that the caller reports, and the next is made after a wait that
 //! doubles up to [`LONGEST_WAIT`]. Channels of which nothing is on disk are sent meanwhile, and all of them where the disk can be
-//! read. A database that was damaged and set aside takes its records with it: they are counted as dropped.
+//! read. Records that the medium has lost are counted as dropped. A database that was damaged and set aside takes modules' state with it, and no record.
 //!
 //! Limits: room by channel (`max_bytes`, `max_age_s`) and for all data channels together (`[outbox] max_bytes`); a
 //! record counts with [`OVERHEAD`] bytes beside its topic and payload. Age is counted by the monotonic clock for records
 //! of this run and by the wall clock for older ones: a clock that is set does not age what was made in this run.
 
+pub mod cost;
+mod drain;
+mod log;
 mod queue;
 mod sending;
+mod storing;
 mod table;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use sanderling_protocol::{
-    deployment::{Channel, Keep},
+    deployment::{Channel, Keep, Priority},
     reported,
 };
 
 use self::{
+    drain::Drain,
+    log::{Found, Log, Place},
     queue::{Held, Queue},
-    sending::Unacked,
-    table::{Batch, Table},
+    sending::{Message, Sent},
+    table::Table,
 };
+pub use self::{drain::DrainSettings, sending::Room};
 use crate::{
     clock::Now,
     settings::OutboxSettings,
     state::Rows,
-    store::{StoreError, database::Database},
+    store::{StoreError, database::Database, disk::parent},
 };
+
+/// The folder of the log, in the state directory.
+pub const FOLDER: &str = "outbox";
 
 /// The channel of `device/{id}/event`.
 pub const EVENT: &str = "event";
@@ -100,60 +107,97 @@ pub enum Pushed {
 #[derive(Debug)]
 pub struct Outbox {
     table: Table,
+    log: Log,
     settings: OutboxSettings,
     run: u32,
     next_id: u64,
     queues: BTreeMap<String, Queue>,
-    unacked: BTreeMap<u64, Unacked>,
+    /// Messages with the link, by the id of their first record.
+    unacked: BTreeMap<u64, Message>,
+    /// The records in them, by id.
+    sent: BTreeMap<u64, Sent>,
     unacked_bytes: u64,
-    /// Records on disk that are to be removed from it.
-    removals: BTreeSet<(String, u64)>,
+    /// Records on disk that are to be removed from it, with their channels and what they count.
+    removals: BTreeMap<Place, (String, u64)>,
     dropped: u64,
+    /// What of it is on disk.
+    dropped_stored: u64,
     /// When the oldest change that is not on disk was made, on the monotonic clock.
     dirty_since: Option<Duration>,
     /// When a commit may be tried again after one that failed, and how long the wait for it was.
     retry: Option<(Duration, Duration)>,
-    /// Records in memory with a lower id may be on disk too: the commit that failed may have been done.
-    uncertain_below: u64,
+    /// The log's last commit failed and may be there all the same; the next one ends that.
+    doubtful: bool,
+    /// The database has a number that makes commits count.
+    has_confirm: bool,
+    /// A version of the agent before the log has left records in the database.
+    has_old: bool,
+    /// The log's commit that waits for the database holds such records.
+    old_waits: bool,
     /// [`Database::losses`] as they are accounted for.
     losses: u32,
     /// Rows of modules' state that are not stored.
     rows: Rows,
     /// Rows that were stored are lost, and nobody was told.
     rows_lost: bool,
-    /// The channel that was served last.
-    turn: String,
+    /// The channel of each priority that was served last.
+    turns: BTreeMap<Priority, String>,
+    drain: Drain,
+    /// Records on disk below this id are the backlog.
+    backlog_below: u64,
+    /// When some of the backlog may go that was held up, on the monotonic clock.
+    resumes_at: Option<Duration>,
 }
 
 impl Outbox {
-    /// Opens the outbox in the store's database and counts what an earlier run left. Nothing is written.
+    /// Opens the outbox in the store's folder and finds what an earlier run left, without reading all of it. Nothing is written, but for
+    /// what a version of the agent before the log has left in the database: that is taken over.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn open(database: Database, settings: OutboxSettings) -> Result<Self, StoreError> {
+        let folder = parent(database.path()).join(FOLDER);
+        let disk = database.disk();
         let table = Table::new(database);
-        let found = table.load()?;
+        let values = table.values()?;
+        let found = Found::open(disk, folder, values.confirmed);
+        let Found { log, counts, lost } =
+            found.map_err(|error| StoreError::Disk { doing: "read", cause: error.to_string() })?;
+        let dropped = counts.dropped.max(values.dropped);
+        let next_id = counts.next_id.max(table.last_old_id()?.saturating_add(1));
         let mut outbox = Self {
             table,
+            log,
             settings,
-            run: found.run,
-            next_id: found.next_id,
+            run: counts.run.max(values.run).wrapping_add(1),
+            next_id,
             queues: BTreeMap::new(),
             unacked: BTreeMap::new(),
+            sent: BTreeMap::new(),
             unacked_bytes: 0,
-            removals: BTreeSet::new(),
-            dropped: found.dropped,
-            dirty_since: None,
+            removals: BTreeMap::new(),
+            dropped: dropped.saturating_add(lost),
+            dropped_stored: dropped,
+            dirty_since: (lost > 0).then_some(Duration::ZERO),
             retry: None,
-            uncertain_below: 0,
+            doubtful: false,
+            has_confirm: values.confirmed.is_some(),
+            has_old: false,
+            old_waits: false,
             losses: 0,
             rows: Rows::new(),
             rows_lost: false,
-            turn: String::new(),
+            turns: BTreeMap::new(),
+            drain: Drain::new(settings.drain),
+            backlog_below: next_id,
+            resumes_at: None,
         };
-        for (channel, (records, bytes)) in found.channels {
-            let policy = outbox.default_policy(&channel);
-            outbox.queues.insert(channel, Queue::on_disk(policy, records, bytes));
+        for (channel, part) in outbox.log.totals() {
+            outbox.queue(&channel).add_stored(part);
+        }
+        if let Err(error) = outbox.take_over_old() {
+            tracing::warn!(%error, "records of an earlier version of the agent wait for the disk to take writes");
+            outbox.dirty_since = Some(Duration::ZERO);
         }
         Ok(outbox)
     }
@@ -208,94 +252,17 @@ impl Outbox {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let held = Held { id, size, run: self.run, wall_ms: now.wall_ms, mono: now.mono, payload };
+        let Now { wall_ms, mono } = now;
+        let held = Held { id, size, run: self.run, wall_ms, mono, payload, place: None };
         self.queue(channel).push(held);
         self.dirty_since.get_or_insert(now.mono);
         room.map(|(dropped, _)| Pushed::Kept { dropped })
-    }
-
-    fn flush_if_many(&mut self, now: Now) -> Result<(), StoreError> {
-        let many = self.unstored() >= COMMIT_RECORDS || self.memory_bytes() >= COMMIT_BYTES;
-        if many && self.may_try(now) { self.try_flush(now) } else { Ok(()) }
     }
 
     /// Whether rows of modules' state that were stored are lost with a database that was damaged: all of them must be pushed again.
     /// Says so once.
     pub fn rows_lost(&mut self) -> bool {
         std::mem::take(&mut self.rows_lost)
-    }
-
-    /// How many records were taken, wait, and are not stored.
-    pub fn unstored(&self) -> usize {
-        self.queues.values().map(|queue| queue.held.len()).sum()
-    }
-
-    /// How long until [`Self::tick`] has something to write; `None` where all is on disk.
-    pub fn due(&self, now: Now) -> Option<Duration> {
-        let at = self.dirty_since? + self.settings.commit_interval;
-        let at = self.retry.map_or(at, |(retry, _)| at.max(retry));
-        Some(at.saturating_sub(now.mono))
-    }
-
-    /// Commits what is due.
-    ///
-    /// # Errors
-    /// [`StoreError`]; it is tried again after a wait.
-    pub fn tick(&mut self, now: Now) -> Result<(), StoreError> {
-        self.account_for_losses(now);
-        if self.due(now).is_some_and(|due| due.is_zero()) { self.try_flush(now) } else { Ok(()) }
-    }
-
-    /// Puts all on disk in one transaction. Call it before the program ends.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then all of it still waits in memory, and is on disk as a whole or not at all.
-    pub fn flush(&mut self) -> Result<(), StoreError> {
-        if self.dirty_since.is_none() {
-            return Ok(());
-        }
-        let batch = Batch {
-            run: self.run,
-            dropped: self.dropped,
-            removals: &self.removals,
-            queues: &self.queues,
-            rows: &self.rows,
-        };
-        if let Err(error) = self.table.commit(&batch) {
-            self.uncertain_below = self.next_id;
-            return Err(error);
-        }
-        self.removals.clear();
-        self.rows.clear();
-        self.queues.values_mut().for_each(Queue::mark_stored);
-        (self.dirty_since, self.retry, self.uncertain_below) = (None, None, 0);
-        Ok(())
-    }
-
-    fn may_try(&self, now: Now) -> bool {
-        self.retry.is_none_or(|(at, _)| at <= now.mono)
-    }
-
-    fn try_flush(&mut self, now: Now) -> Result<(), StoreError> {
-        let flushed = self.flush();
-        if flushed.is_err() {
-            let wait = self.retry.map_or(self.settings.commit_interval, |(_, wait)| wait.saturating_mul(2));
-            let wait = wait.clamp(Duration::from_millis(1), LONGEST_WAIT);
-            self.retry = Some((now.mono + wait, wait));
-        }
-        flushed
-    }
-
-    /// Where the database was set aside, what it held is gone.
-    fn account_for_losses(&mut self, now: Now) {
-        let losses = self.table.losses();
-        if std::mem::replace(&mut self.losses, losses) == losses {
-            return;
-        }
-        let lost = self.queues.values_mut().map(Queue::lose_stored).sum();
-        self.removals.clear();
-        self.rows_lost = true;
-        self.count_drops(lost, now);
     }
 
     /// The outbox in figures, for reported state.
@@ -338,15 +305,16 @@ impl Outbox {
     /// Drops the oldest record of a channel that is not with the link.
     fn drop_first(&mut self, channel: &str, now: Now) -> Result<bool, StoreError> {
         let Some(first) = self.first_unsent(channel)? else { return Ok(false) };
-        self.remove(channel, first.id, first.size, now);
+        self.remove(channel, first.id, first.size, first.place, now);
         self.count_drops(1, now);
         Ok(true)
     }
 
-    fn remove(&mut self, channel: &str, id: u64, size: u64, now: Now) {
+    fn remove(&mut self, channel: &str, id: u64, size: u64, place: Option<Place>, now: Now) {
         let Some(queue) = self.queues.get_mut(channel) else { return };
-        if queue.remove(id, size) || id < self.uncertain_below {
-            self.removals.insert((channel.to_owned(), id));
+        queue.remove(id, size, place.is_some());
+        if let Some(place) = place {
+            self.removals.insert(place, (channel.to_owned(), size));
             self.dirty_since.get_or_insert(now.mono);
         }
     }

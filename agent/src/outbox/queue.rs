@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use sanderling_protocol::deployment::Channel;
 
+use super::log::{Cursor, Part, Place};
 use crate::clock::Now;
 
 /// A record, in memory or as read from disk.
@@ -20,6 +21,8 @@ pub(super) struct Held {
     /// When, on the monotonic clock of its run.
     pub(super) mono: Duration,
     pub(super) payload: Bytes,
+    /// Where it lies on disk, if it does.
+    pub(super) place: Option<Place>,
 }
 
 impl Held {
@@ -42,22 +45,28 @@ pub(super) struct Queue {
     pub(super) bytes: u64,
     /// How many of them are on disk.
     pub(super) stored: u64,
+    /// Some of those on disk, read ahead.
+    pub(super) ahead: VecDeque<Held>,
+    /// From where on more of those on disk are read.
+    pub(super) read_to: Cursor,
     /// Those that are not on disk, oldest first.
     pub(super) held: VecDeque<Held>,
     /// What those count, in bytes.
     pub(super) held_bytes: u64,
-    /// Records below this id are with the link or gone.
+    /// Records in memory below this id are with the link or gone.
     pub(super) cursor: u64,
 }
 
 impl Queue {
     pub(super) fn new(policy: Channel) -> Self {
-        Self::on_disk(policy, 0, 0)
+        Self { policy, ..Self::default() }
     }
 
-    /// A queue that an earlier run left.
-    pub(super) fn on_disk(policy: Channel, records: u64, bytes: u64) -> Self {
-        Self { policy, records, bytes, stored: records, held: VecDeque::new(), held_bytes: 0, cursor: 0 }
+    /// Records of it are on disk that were not known of.
+    pub(super) fn add_stored(&mut self, part: Part) {
+        self.records += part.records;
+        self.bytes += part.bytes;
+        self.stored += part.records;
     }
 
     pub(super) fn push(&mut self, held: Held) {
@@ -73,34 +82,42 @@ impl Queue {
         self.held.range(start..).find(|held| !with_link(held.id))
     }
 
-    /// Takes a record out of the figures; true where it is on disk and must be removed there.
-    pub(super) fn remove(&mut self, id: u64, size: u64) -> bool {
+    /// What is on disk is read from its start again.
+    pub(super) fn read_again(&mut self) {
+        self.ahead.clear();
+        self.read_to = Cursor::default();
+    }
+
+    /// Takes a record out of the figures, and out of memory where it is not on disk.
+    pub(super) fn remove(&mut self, id: u64, size: u64, is_stored: bool) {
         self.records = self.records.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(size);
-        match self.held.binary_search_by_key(&id, |held| held.id) {
-            Ok(at) => {
-                self.held.remove(at);
-                self.held_bytes = self.held_bytes.saturating_sub(size);
-                false
-            }
-            Err(_) => {
-                self.stored = self.stored.saturating_sub(1);
-                true
-            }
+        if is_stored {
+            self.stored = self.stored.saturating_sub(1);
+            self.ahead.pop_front_if(|first| first.id == id);
+        } else {
+            drop(self.take(id));
         }
     }
 
-    /// What was on disk is gone; gives how many records that were.
-    pub(super) fn lose_stored(&mut self) -> u64 {
-        self.records = u64::try_from(self.held.len()).unwrap_or(0);
-        self.bytes = self.held_bytes;
-        std::mem::take(&mut self.stored)
+    /// A record in memory is on disk now; false where it is not in memory any more.
+    pub(super) fn mark_stored(&mut self, id: u64) -> bool {
+        let is_held = self.take(id).is_some();
+        self.stored += u64::from(is_held);
+        is_held
     }
 
-    /// What was in memory is on disk.
-    pub(super) fn mark_stored(&mut self) {
-        self.stored += u64::try_from(self.held.len()).unwrap_or(0);
-        self.held.clear();
-        self.held_bytes = 0;
+    fn take(&mut self, id: u64) -> Option<Held> {
+        let at = self.held.binary_search_by_key(&id, |held| held.id).ok()?;
+        let held = self.held.remove(at)?;
+        self.held_bytes = self.held_bytes.saturating_sub(held.size);
+        Some(held)
+    }
+
+    /// Records on disk are lost.
+    pub(super) fn lose(&mut self, part: Part) {
+        self.records = self.records.saturating_sub(part.records);
+        self.bytes = self.bytes.saturating_sub(part.bytes);
+        self.stored = self.stored.saturating_sub(part.records);
     }
 }

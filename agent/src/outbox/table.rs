@@ -1,19 +1,15 @@
-//! The outbox's tables in redb: records by channel and id, and a few values.
+//! The outbox's part of the database: the number that makes commits of the log count, modules' state, and the records that a version of the agent
+//! before the log has left.
 //!
-//! A record's value: wall time in ms (i64), monotonic time in µs (u64), run (u32), all little-endian, then the payload.
+//! A record of such a version lies by channel and id; its value is wall time in ms (i64), monotonic time in µs (u64), run (u32), all
+//! little-endian, then the payload.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{ReadableTable, TableDefinition, TableError};
 
-use super::{
-    queue::{Held, Queue},
-    size,
-};
+use super::{queue::Held, size};
 use crate::{
     state::{self, Rows},
     store::{StoreError, database::Database},
@@ -23,26 +19,29 @@ const RECORDS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::n
 const VALUES: TableDefinition<'static, &str, u64> = TableDefinition::new("outbox_values");
 const RUN: &str = "run";
 const DROPPED: &str = "dropped";
+const CONFIRM: &str = "confirm";
 const HEADER: usize = 8 + 8 + 4;
+/// So many old records are taken over at once, and no more once they have [`OLD_BYTES`].
+const OLD_RECORDS: usize = 64;
+const OLD_BYTES: u64 = 128 * 1024;
 
-/// What an earlier run left.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// The number of this run.
+/// What the database says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Values {
+    /// The number up to which commits count; `None` where there never was one.
+    pub(super) confirmed: Option<u64>,
+    /// The number of an old version's last run.
     pub(super) run: u32,
-    pub(super) next_id: u64,
+    /// What an old version had dropped.
     pub(super) dropped: u64,
-    /// Records and bytes by channel.
-    pub(super) channels: BTreeMap<String, (u64, u64)>,
 }
 
-/// What one commit writes.
-pub(super) struct Batch<'a> {
-    pub(super) run: u32,
-    pub(super) dropped: u64,
-    pub(super) removals: &'a BTreeSet<(String, u64)>,
-    pub(super) queues: &'a BTreeMap<String, Queue>,
+/// What one transaction changes.
+pub(super) struct Change<'a> {
     pub(super) rows: &'a Rows,
+    pub(super) confirm: Option<u64>,
+    /// Old records that are in the log now.
+    pub(super) old: &'a [(String, Held)],
 }
 
 #[derive(Debug)]
@@ -58,65 +57,59 @@ impl Table {
         self.0.losses()
     }
 
-    /// Counts what is there. The number of this run is stored with its first batch.
-    pub(super) fn load(&self) -> Result<Found, StoreError> {
+    pub(super) fn values(&self) -> Result<Values, StoreError> {
         self.0.read(|transaction| {
-            let mut found = Found { run: 1, next_id: 1, ..Found::default() };
-            if let Some(records) = opened(transaction.open_table(RECORDS))? {
-                for entry in records.iter()? {
-                    let (key, value) = entry?;
-                    let (channel, id) = key.value();
-                    let (records, bytes) = found.channels.entry(channel.to_owned()).or_default();
-                    *records += 1;
-                    *bytes += size(channel, value.value().get(HEADER..).unwrap_or_default());
-                    found.next_id = found.next_id.max(id.saturating_add(1));
-                }
-            }
-            if let Some(values) = opened(transaction.open_table(VALUES))? {
-                let value = |name| Ok::<u64, redb::Error>(values.get(name)?.map_or(0, |value| value.value()));
-                found.run = u32::try_from(value(RUN)?.wrapping_add(1) & u64::from(u32::MAX)).unwrap_or(0);
-                found.dropped = value(DROPPED)?;
-            }
-            Ok(found)
+            let Some(values) = opened(transaction.open_table(VALUES))? else { return Ok(Values::default()) };
+            let value = |name| Ok::<Option<u64>, redb::Error>(values.get(name)?.map(|value| value.value()));
+            let run = u32::try_from(value(RUN)?.unwrap_or(0)).unwrap_or(0);
+            Ok(Values { confirmed: value(CONFIRM)?, run, dropped: value(DROPPED)?.unwrap_or(0) })
         })
     }
 
-    /// The first record of a channel from `from` on that is not `gone`.
-    pub(super) fn first(
-        &self,
-        channel: &str,
-        from: u64,
-        gone: impl Fn(u64) -> bool,
-    ) -> Result<Option<Held>, StoreError> {
+    /// Some of the records that an old version left, in order by channel.
+    pub(super) fn old_records(&self) -> Result<Vec<(String, Held)>, StoreError> {
         self.0.read(|transaction| {
-            let Some(records) = opened(transaction.open_table(RECORDS))? else { return Ok(None) };
-            for entry in records.range((channel, from)..=(channel, u64::MAX))? {
+            let mut old = Vec::new();
+            let Some(records) = opened(transaction.open_table(RECORDS))? else { return Ok(old) };
+            let mut bytes = 0;
+            for entry in records.iter()? {
                 let (key, value) = entry?;
-                let (_, id) = key.value();
-                if !gone(id) {
-                    return Ok(Some(decode(channel, id, value.value())));
+                let (channel, id) = key.value();
+                let held = decode(channel, id, value.value());
+                bytes += held.size;
+                old.push((channel.to_owned(), held));
+                if old.len() >= OLD_RECORDS || bytes >= OLD_BYTES {
+                    break;
                 }
             }
-            Ok(None)
+            Ok(old)
         })
     }
 
-    /// Writes and removes in one transaction.
-    pub(super) fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        self.0.write(|transaction| {
-            let mut records = transaction.open_table(RECORDS)?;
-            for (channel, id) in batch.removals {
-                records.remove((channel.as_str(), *id))?;
+    /// The highest id of the records that an old version left.
+    pub(super) fn last_old_id(&self) -> Result<u64, StoreError> {
+        self.0.read(|transaction| {
+            let Some(records) = opened(transaction.open_table(RECORDS))? else { return Ok(0) };
+            let mut last = 0;
+            for entry in records.iter()? {
+                last = last.max(entry?.0.value().1);
             }
-            for (channel, queue) in batch.queues {
-                for held in &queue.held {
-                    records.insert((channel.as_str(), held.id), encode(held).as_slice())?;
+            Ok(last)
+        })
+    }
+
+    pub(super) fn change(&self, change: &Change<'_>) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            if let Some(confirm) = change.confirm {
+                transaction.open_table(VALUES)?.insert(CONFIRM, confirm)?;
+            }
+            if !change.old.is_empty() {
+                let mut records = transaction.open_table(RECORDS)?;
+                for (channel, held) in change.old {
+                    records.remove((channel.as_str(), held.id))?;
                 }
             }
-            let mut values = transaction.open_table(VALUES)?;
-            values.insert(RUN, u64::from(batch.run))?;
-            values.insert(DROPPED, batch.dropped)?;
-            state::table::write(transaction, batch.rows)
+            state::table::write(transaction, change.rows)
         })
     }
 }
@@ -129,15 +122,6 @@ fn opened<T>(table: Result<T, TableError>) -> Result<Option<T>, TableError> {
     }
 }
 
-fn encode(held: &Held) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + held.payload.len());
-    bytes.extend_from_slice(&held.wall_ms.to_le_bytes());
-    bytes.extend_from_slice(&u64::try_from(held.mono.as_micros()).unwrap_or(u64::MAX).to_le_bytes());
-    bytes.extend_from_slice(&held.run.to_le_bytes());
-    bytes.extend_from_slice(&held.payload);
-    bytes
-}
-
 /// A value that is too short reads as an empty record of 1970, which its channel's age limit drops.
 fn decode(channel: &str, id: u64, value: &[u8]) -> Held {
     let payload = value.get(HEADER..).unwrap_or_default();
@@ -148,6 +132,7 @@ fn decode(channel: &str, id: u64, value: &[u8]) -> Held {
         wall_ms: 0,
         mono: Duration::ZERO,
         payload: Bytes::copy_from_slice(payload),
+        place: None,
     };
     if let Some((wall, rest)) = value.split_first_chunk::<8>()
         && let Some((mono, rest)) = rest.split_first_chunk::<8>()
@@ -158,4 +143,25 @@ fn decode(channel: &str, id: u64, value: &[u8]) -> Held {
         held.run = u32::from_le_bytes(*run);
     }
     held
+}
+
+/// Writes records as the version before the log did.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) fn write_old(database: &Database, run: u32, dropped: u64, old: &[(&str, u64, i64, &[u8])]) {
+    let written = database.write(|transaction| {
+        let mut records = transaction.open_table(RECORDS)?;
+        for (channel, id, wall_ms, payload) in old {
+            let mut bytes = wall_ms.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&7_000_000_u64.to_le_bytes());
+            bytes.extend_from_slice(&run.to_le_bytes());
+            bytes.extend_from_slice(payload);
+            records.insert((*channel, *id), bytes.as_slice())?;
+        }
+        let mut values = transaction.open_table(VALUES)?;
+        values.insert(RUN, u64::from(run))?;
+        values.insert(DROPPED, dropped)?;
+        Ok(())
+    });
+    written.unwrap();
 }

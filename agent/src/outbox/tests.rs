@@ -2,13 +2,26 @@
 
 use std::{path::Path, sync::Arc};
 
+mod cuts;
+mod offline;
+mod old;
+mod sending;
+
 use super::*;
-use crate::store::sim::{Fault, SimDisk};
+use crate::{
+    state::{Row, RowKey},
+    store::sim::{Fault, SimDisk},
+};
 
 const DATA: &str = "data/scratch/defects";
 
 fn settings() -> OutboxSettings {
-    OutboxSettings { max_bytes: 1 << 20, event_max_bytes: 4096, commit_interval: Duration::from_millis(100) }
+    OutboxSettings {
+        max_bytes: 1 << 20,
+        event_max_bytes: 4096,
+        commit_interval: Duration::from_millis(100),
+        drain: DrainSettings::default(),
+    }
 }
 
 fn at(ms: u64) -> Now {
@@ -292,15 +305,16 @@ fn what_is_on_disk_is_sent_while_the_disk_takes_no_writes() {
 
 #[test]
 fn a_commit_that_failed_and_was_done_brings_nothing_back_that_was_acknowledged() {
-    let mut done = 0;
-    for changes in 0..40 {
-        let disk = SimDisk::new(changes);
+    let mut failed = 0;
+    // Its write fails, or its sync, and more or less of it is done.
+    for (changes, seed) in (0..2).flat_map(|changes| (0..20).map(move |seed| (changes, seed))) {
+        let disk = SimDisk::new(seed);
         let (database, mut outbox) = on(&disk);
         push(&mut outbox, 0..2);
         outbox.flush().unwrap();
         push(&mut outbox, 2..4);
         disk.fail_after(changes, Fault::Broken, false);
-        let failed = outbox.flush().is_err();
+        failed += u32::from(outbox.flush().is_err());
         let records = outbox.next_unsent(100, at(0)).unwrap();
         assert_eq!(records.iter().map(|record| record.payload[0]).collect::<Vec<_>>(), [0, 1, 2, 3]);
         records.iter().for_each(|record| outbox.acked(record.id, at(0)));
@@ -310,23 +324,62 @@ fn a_commit_that_failed_and_was_done_brings_nothing_back_that_was_acknowledged()
         drop((outbox, database));
         let (_database, mut outbox) = on(&disk);
         assert_eq!((outbox.figures().records, sent(&mut outbox)), (0, vec![]), "{changes}");
-        done += u32::from(failed);
     }
-    assert!(done > 2);
+    assert_eq!(failed, 40);
+}
+
+fn rows(number: u8) -> Rows {
+    let key = RowKey { trial: None, module: "m".into(), key: [1].into() };
+    [(key, Row::Value([number][..].into()))].into()
 }
 
 #[test]
-fn records_that_went_with_a_damaged_database_are_counted() {
+fn records_outlive_a_damaged_database_and_modules_state_does_not() {
     let disk = SimDisk::new(1);
     let (_database, mut outbox) = on(&disk);
     push(&mut outbox, 0..3);
+    outbox.push_frame(vec![(DATA.to_owned(), Bytes::from_static(&[3]))], rows(1), at(0)).unwrap();
     outbox.flush().unwrap();
-    push(&mut outbox, [3]);
-    disk.fail_after(0, Fault::Broken, false);
+    outbox.push_frame(vec![(DATA.to_owned(), Bytes::from_static(&[4]))], rows(2), at(0)).unwrap();
+    // The log takes it, the database does not.
+    disk.fail_after(2, Fault::Broken, false);
     assert!(outbox.flush().is_err());
     disk.damage(Path::new("/state/state.redb"), |bytes| bytes.fill(7)).unwrap();
     assert!(outbox.flush().is_err(), "it is set aside");
-    assert_eq!(sent(&mut outbox), [3]);
-    assert_eq!((outbox.figures().records, outbox.figures().dropped), (1, 3));
+    assert_eq!(sent(&mut outbox), [0, 1, 2, 3, 4]);
+    assert!(outbox.rows_lost());
     outbox.flush().unwrap();
+    assert_eq!((outbox.figures().records, outbox.figures().dropped), (5, 0));
+    drop((_database, outbox));
+    disk.power_cycle();
+    assert_eq!(sent(&mut on(&disk).1), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_frame_s_records_and_state_are_there_together_at_every_cut() {
+    let mut there = [0; 2];
+    for (cut, seed) in (0..40).flat_map(|cut| (0..8).map(move |seed| (cut, seed))) {
+        let disk = SimDisk::new(seed);
+        let (database, mut outbox) = on(&disk);
+        push(&mut outbox, [0]);
+        outbox.flush().unwrap();
+        disk.cut_after(cut);
+        outbox.push_frame(vec![(DATA.to_owned(), Bytes::from_static(&[1]))], rows(9), at(0)).unwrap();
+        let stored = outbox.flush().is_ok();
+        drop((outbox, database));
+        disk.power_cycle();
+        let (database, mut outbox) = on(&disk);
+        let kept = !crate::state::table::load(&database).unwrap().is_empty();
+        let expected: &[u8] = if kept { &[0, 1] } else { &[0] };
+        assert_eq!(sent(&mut outbox), expected, "cut {cut}, seed {seed}");
+        assert!(kept || !stored);
+        there[usize::from(kept)] += 1;
+        // And so after what follows.
+        outbox.push_frame(vec![(DATA.to_owned(), Bytes::from_static(&[2]))], rows(8), at(0)).unwrap();
+        outbox.flush().unwrap();
+        drop((outbox, database));
+        disk.power_cycle();
+        assert_eq!(sent(&mut on(&disk).1), [expected, &[2]].concat(), "cut {cut}, seed {seed}");
+    }
+    assert!(there[0] > 20 && there[1] > 20, "{there:?}");
 }

@@ -18,7 +18,7 @@ use super::{
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
     sensor,
 };
-use crate::{certificate, frames, store::capsules::Room};
+use crate::{certificate, frames, outbox::DrainSettings, store::capsules::Room};
 
 /// Two frames of this size fit the ring to a worker.
 const MOST_FRAME_BYTES: usize = frames::LARGEST / 2 - HEADER;
@@ -197,6 +197,10 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
             max_bytes: room("max_bytes", raw.outbox.max_bytes.unwrap_or(64 << 20))?,
             event_max_bytes: room("event_max_bytes", raw.outbox.event_max_bytes.unwrap_or(256 << 10))?,
             commit_interval: Duration::from_millis(commit_ms),
+            drain: DrainSettings {
+                messages: raw.outbox.drain_per_s.unwrap_or(500),
+                bytes: u64::from(raw.outbox.drain_kib_per_s.unwrap_or(256)) << 10,
+            },
         },
         report,
         limits,

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use sensor::SensorSettings;
 
-use crate::store::capsules::Room;
+use crate::{outbox::DrainSettings, store::capsules::Room};
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sanderling/agent.toml";
@@ -169,6 +169,8 @@ pub struct OutboxSettings {
     pub event_max_bytes: u64,
     /// `commit_ms`: how long a record may wait until it is on disk, if it is not acknowledged before.
     pub commit_interval: Duration,
+    /// `drain_per_s` and `drain_kib_per_s`: how fast what waited on disk is sent when the link comes up.
+    pub drain: DrainSettings,
 }
 
 /// `[report]`: how often the reported state is published.

@@ -65,6 +65,8 @@ pub(super) struct RawOutbox {
     pub(super) max_bytes: Option<u64>,
     pub(super) event_max_bytes: Option<u64>,
     pub(super) commit_ms: Option<u64>,
+    pub(super) drain_per_s: Option<u32>,
+    pub(super) drain_kib_per_s: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -17,6 +17,7 @@
 
 pub mod blobs;
 pub mod capsules;
+pub mod counted;
 pub mod database;
 pub mod disk;
 pub mod fake;

@@ -143,6 +143,7 @@ mod tests {
         let access = device("gw-1");
         assert!(access.may_publish("sanderling/v1/device/gw-1/status"));
         assert!(access.may_publish("sanderling/v1/device/gw-1/data/scratch/defects"));
+        assert!(access.may_publish("sanderling/v1/device/gw-1/batch/scratch/defects"));
         for topic in [
             "sanderling/v1/device/gw-2/status",
             "sanderling/v1/device/gw-11/status",

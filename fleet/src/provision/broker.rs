@@ -85,6 +85,7 @@ pattern write {prefix}/device/%u/reported
 pattern write {prefix}/device/%u/event
 pattern write {prefix}/device/%u/log
 pattern write {prefix}/device/%u/data/#
+pattern write {prefix}/device/%u/batch/#
 pattern write {prefix}/device/%u/answer/#
 "
     )

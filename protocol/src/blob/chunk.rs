@@ -107,7 +107,7 @@ impl ChunkDecoder {
 
     fn decompress(&mut self, mut data: &[u8], length: u32) -> Result<&[u8], ChunkError> {
         let corrupt = |cause: &dyn std::fmt::Display| ChunkError::Corrupt(cause.to_string());
-        frame::check(data, length)?;
+        frame::check(data, length, u64::from(MAX_CHUNK_LEN))?;
         self.content.clear();
         self.frame.reset(&mut data).map_err(|cause| corrupt(&cause))?;
         let limit = u64::from(length.min(MAX_CHUNK_LEN));

@@ -4,7 +4,7 @@
 //! allocate follows from headers: the window, the size of each raw or repeated block, the literals and the number of sequences of each compressed one.
 //! Here they are read alone, in one pass without allocating, and held to the length that the index lists.
 //!
-//! Invariants of what passes: no dictionary, a window of at most 64 KiB, each block within the window, all blocks together within
+//! Invariants of what passes: no dictionary, a window of at most 64 KiB (twice that in a batch of records), each block within the window, all blocks together within
 //! the listed length as far as headers tell, a declared content size that is the listed one, nothing behind the end.
 
 use super::MAX_CHUNK_LEN;
@@ -14,12 +14,12 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// A sequence gives at least three bytes (RFC 8878, 3.1.1.3.2.1.1: the shortest match).
 const SHORTEST_SEQUENCE: u64 = 3;
 
-/// Reads a frame's headers. `length` is what the index lists for its content.
-pub(super) fn check(frame: &[u8], length: u32) -> Result<(), ChunkError> {
+/// Reads a frame's headers. `length` is what is listed for its content, `most` the largest window.
+pub(crate) fn check(frame: &[u8], length: u32, most: u64) -> Result<(), ChunkError> {
     let mut rest = frame.strip_prefix(&MAGIC).ok_or_else(|| corrupt("it does not begin as a zstd frame does"))?;
     let header = Header::take(&mut rest)?;
-    if header.window > u64::from(MAX_CHUNK_LEN) {
-        return Err(corrupt(&format!("its window has {} bytes, at most {MAX_CHUNK_LEN} are allowed", header.window)));
+    if header.window > most {
+        return Err(corrupt(&format!("its window has {} bytes, at most {most} are allowed", header.window)));
     }
     if let Some(declared) = header.content
         && declared != u64::from(length)
@@ -176,6 +176,7 @@ mod tests {
     use crate::digest::Digest;
 
     const LENGTH: usize = 40_000;
+    const MOST: u64 = MAX_CHUNK_LEN as u64;
 
     fn text() -> Vec<u8> {
         let words = |at: usize| format!("{} plover {}; ", at % 97, at * at % 1009).into_bytes();
@@ -225,7 +226,7 @@ mod tests {
         ] {
             for level in [-7, -1, 1, 3, 9, 19, 22] {
                 let frame = zstd::bulk::compress(&content, level).unwrap();
-                check(&frame, u32::try_from(content.len()).unwrap()).unwrap();
+                check(&frame, u32::try_from(content.len()).unwrap(), MOST).unwrap();
                 assert_eq!(decode(&frame, &expect(&content)).unwrap(), content, "level {level}");
             }
         }
@@ -260,7 +261,7 @@ mod tests {
         for length in [LENGTH - 1, LENGTH + 1, 0] {
             let listed = ChunkRef { length: u32::try_from(length).unwrap(), ..expect(&content) };
             let wrong = ChunkError::WrongLength { expected: listed.length, found: LENGTH };
-            assert_eq!(check(&frame, listed.length), Err(wrong.clone()));
+            assert_eq!(check(&frame, listed.length, MOST), Err(wrong.clone()));
             assert_eq!(decode(&frame, &listed), Err(wrong));
         }
         // Eight bytes of length, all of them set, and a window of 64 KiB or none of its own.

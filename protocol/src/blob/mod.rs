@@ -10,7 +10,7 @@
 mod chunk;
 #[cfg(feature = "author")]
 mod cut;
-mod frame;
+pub(crate) mod frame;
 mod index;
 
 #[cfg(feature = "author")]

@@ -1,6 +1,7 @@
 //! What mutations start from: a few valid messages for each target.
 
 use sanderling_protocol::{
+    batch::BatchBuilder,
     blob::{cut, encode_chunk},
     capsule::Manifest,
     digest::Digest,
@@ -26,6 +27,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         .to_vec(),
         "index" => indexes(),
         "chunk" => chunks(),
+        "batch" => batches(),
         "reported" => reports(),
         "command" => [
             &b"ping\n"[..],
@@ -132,6 +134,19 @@ fn chunks() -> Vec<Vec<u8>> {
         seeds.push(message(&mixed, [&[1], &data[..]].concat()));
     }
     seeds
+}
+
+fn batches() -> Vec<Vec<u8>> {
+    let batch = |payloads: &[Vec<u8>]| {
+        let mut builder = BatchBuilder::default();
+        for (id, payload) in (1..).zip(payloads) {
+            builder.push(id, 1_900_000_000_000, payload);
+        }
+        builder.finish()
+    };
+    let json = |frame: usize| format!("{{\"frame\":{frame},\"score\":0.{}}}", frame * 7919 % 1000).into_bytes();
+    [batch(&[]), batch(&[b"x".to_vec()]), batch(&(0..200).map(json).collect::<Vec<_>>()), batch(&[noise(20_000)])]
+        .to_vec()
 }
 
 fn reports() -> Vec<Vec<u8>> {

@@ -4,6 +4,7 @@
 
 use sanderling_fuzz::{Random, mutate, seeds, targets};
 use sanderling_protocol::{
+    batch,
     blob::{BlobIndex, ChunkDecoder, ChunkError, ChunkRef},
     deployment::Deployment,
     digest::Digest,
@@ -63,6 +64,9 @@ fn seeds_are_what_decoders_accept() {
         let refused = decoder.decode(message, &expect(Digest::of(b"none"))).unwrap_err();
         let ChunkError::WrongDigest { found, .. } = refused else { panic!("{refused}") };
         decoder.decode(message, &expect(found)).unwrap();
+    }
+    for seed in seeds("batch") {
+        batch::decode(&seed).unwrap();
     }
     for seed in seeds("topic") {
         let (topics, topic) = (Topics::default(), String::from_utf8(seed).unwrap());

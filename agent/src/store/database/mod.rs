@@ -189,6 +189,11 @@ impl Database {
         &self.0.path
     }
 
+    /// The disk that it is on.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        self.0.disk.clone()
+    }
+
     /// Reads in one transaction.
     ///
     /// # Errors

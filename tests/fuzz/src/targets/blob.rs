@@ -1,6 +1,7 @@
-//! Indexes and chunks.
+//! Indexes, chunks and batches of records.
 
 use sanderling_protocol::{
+    batch::{self, BatchBuilder, MAX_CONTENT, MAX_MESSAGE, MAX_RECORDS},
     blob::{BlobIndex, ChunkDecoder, ChunkError, ChunkRef, MAX_CHUNK_LEN, MAX_CHUNK_MESSAGE_LEN, MAX_CHUNKS},
     digest::Digest,
 };
@@ -44,4 +45,16 @@ pub fn chunk(bytes: &[u8]) {
     {
         assert!(reference == content, "zstd decompresses it to something else");
     }
+}
+
+/// A batch of records.
+///
+/// What is accepted is bounded, and is read again from a batch that is put together of it.
+pub fn batch(bytes: &[u8]) {
+    let Ok(records) = batch::decode(bytes) else { return };
+    assert!(bytes.len() <= MAX_MESSAGE && records.len() <= MAX_RECORDS);
+    assert!(records.iter().map(|record| record.payload.len()).sum::<usize>() <= MAX_CONTENT);
+    let mut builder = BatchBuilder::default();
+    assert!(records.iter().all(|record| builder.push(record.id, record.at_ms, &record.payload)));
+    assert_eq!(batch::decode(&builder.finish()), Ok(records));
 }

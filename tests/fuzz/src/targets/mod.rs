@@ -8,7 +8,7 @@ mod metadata;
 mod records;
 mod ring;
 
-pub use blob::{chunk, index};
+pub use blob::{batch, chunk, index};
 pub use documents::{deployment, release, reported};
 pub use guest::guest;
 pub use messages::{command, topic, worker};
@@ -27,6 +27,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("release", release),
     ("index", index),
     ("chunk", chunk),
+    ("batch", batch),
     ("reported", reported),
     ("command", command),
     ("topic", topic),

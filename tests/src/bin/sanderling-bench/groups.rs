@@ -46,6 +46,11 @@ impl Group {
                 rows: &["agent-size", "worker-size", "agent-pss", "worker-pss", "worker-model-pss", "whole-pss"],
                 measure: rows::memory::measure,
             },
+            Self {
+                name: "outbox",
+                rows: &["outbox-amplification-1", "outbox-amplification-10", "outbox-amplification-100"],
+                measure: rows::outbox::measure,
+            },
             Self { name: "pull", rows: &["pull", "pull-memory"], measure: rows::pull::measure },
             Self { name: "first-result", rows: &["first-result"], measure: rows::first::measure },
         ]

@@ -17,7 +17,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use super::{Disk as Keeper, Loaded, load};
 use crate::{
     clock::Now,
-    outbox::Outbox,
+    outbox::{DrainSettings, Outbox},
     settings::OutboxSettings,
     state::{self, States},
     store::{
@@ -55,8 +55,9 @@ struct Running {
 fn boot(disk: &SimDisk) -> Result<(Running, Loaded), String> {
     let (disk, state): (Arc<SimDisk>, _) = (Arc::new(disk.clone()), Path::new(STATE));
     let database = Database::open_on(disk.clone(), state).map_err(|error| error.to_string())?;
-    let settings =
-        OutboxSettings { max_bytes: 1 << 20, event_max_bytes: 8192, commit_interval: Duration::from_millis(100) };
+    let commit_interval = Duration::from_millis(100);
+    let drain = DrainSettings::default();
+    let settings = OutboxSettings { max_bytes: 1 << 20, event_max_bytes: 8192, commit_interval, drain };
     let mut outbox = Outbox::open(database.clone(), settings).map_err(|error| error.to_string())?;
     let store = RedbStore::new(database.clone());
     let capsules = CapsuleFolder::new(disk.clone(), state, Room { most: 4, bytes: 1 << 20, reserve: 0 });

@@ -208,11 +208,13 @@ impl Records {
         Ok(())
     }
 
-    /// Takes what is there as right, where records may be lost.
+    /// Takes what is there as right, where records may be lost. Gives how many are, and are not told as dropped.
     pub(super) fn adopt(&mut self, outbox: &mut Outbox, now: Now) -> Result<usize, String> {
         let found = read(outbox, now)?;
         let there: BTreeSet<u32> = found.values().flatten().map(|record| record.number).collect();
         let lost = self.waiting.values().flatten().filter(|record| !there.contains(&record.number)).count();
+        let told = outbox.figures().dropped.saturating_sub(self.dropped);
+        let lost = if told > 0 { 0 } else { lost };
         self.take_over(found, outbox.figures().dropped);
         Ok(lost)
     }

@@ -7,6 +7,7 @@ pub(crate) mod inference;
 pub(crate) mod interpreter;
 pub(crate) mod isolated;
 pub(crate) mod memory;
+pub(crate) mod outbox;
 pub(crate) mod pull;
 pub(crate) mod recording;
 pub(crate) mod workers;
