@@ -22,6 +22,7 @@ mod outgoing;
 mod parts;
 mod sensors;
 mod shutdown;
+mod sinks;
 mod spool;
 mod works;
 

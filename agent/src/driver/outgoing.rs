@@ -93,6 +93,7 @@ impl Driver {
             sync: self.sync.report(self.unix()),
             modules: self.works.reports(self.sync.generation()),
             sensors: self.sensors.reports(),
+            sinks: self.gathered.borrow().sinks.reports(),
             storage: Storage {
                 used: self.storage.used,
                 free: self.storage.free,

@@ -50,6 +50,7 @@ use crate::{
     router::Router,
     sensors::{Ports as SensorPorts, Sensors},
     settings::Settings,
+    sinks::Sinks,
     state::{self, Rows, States},
     store::{
         BlobError, StoreError,
@@ -138,6 +139,7 @@ pub(super) struct Gathered {
     clock: Arc<dyn Clock>,
     wake: Rc<Wake>,
     states: States,
+    pub(super) sinks: Sinks,
 }
 
 impl Gathered {
@@ -169,17 +171,24 @@ impl workload::States for Gathered {
 
     fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
         let rows = self.states.keep(of.generation, of.module, &changes, of.quota)?;
-        let named = |record: Emitted| (data_channel(of.module, &record.channel), record.payload);
-        self.said.push(Said::Frame { records: records.into_iter().map(named).collect(), rows });
+        let for_mqtt = |Emitted { channel, seq, captured_ns, payload }| {
+            let mqtt = self.sinks.take(of.module, &channel, seq, captured_ns, &payload);
+            mqtt.then(|| (data_channel(of.module, &channel), payload))
+        };
+        let records = records.into_iter().filter_map(for_mqtt).collect();
+        self.said.push(Said::Frame { records, rows });
         self.wake.notify_one();
         Ok(())
     }
 }
 
 impl Records for Gathered {
-    fn record(&mut self, module: &str, channel: &str, _seq: u64, payload: &[u8]) {
-        self.push(data_channel(module, channel), Bytes::copy_from_slice(payload));
-        self.wake.notify_one();
+    fn record(&mut self, module: &str, channel: &str, seq: u64, captured_ns: Option<u64>, payload: &[u8]) {
+        let payload = Bytes::copy_from_slice(payload);
+        if self.sinks.take(module, channel, seq, captured_ns, &payload) {
+            self.push(data_channel(module, channel), payload);
+            self.wake.notify_one();
+        }
     }
 
     fn log(&mut self, module: &str, level: u8, text: &str) {
@@ -285,6 +294,10 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         clock: clock.clone(),
         wake: wake.clone(),
         states,
+        sinks: Sinks::make(clock.clone(), &settings.sinks, |name, sink, guard| {
+            super::sinks::make(name, sink, &clock, guard)
+        })
+        .map_err(failed("starting a thread"))?,
     }));
     gathered.borrow_mut().rows(rows);
     let pool = Pool::new(IDLE_FRAMES);
@@ -366,6 +379,7 @@ fn config(settings: &Settings) -> Config {
         device: settings.device.to_string(),
         labels: settings.labels.clone(),
         sensors: settings.sensors.keys().cloned().collect(),
+        sinks: settings.sinks.keys().cloned().collect(),
         reserve_bytes: settings.limits.reserve_bytes,
         limits: Limits { window: settings.pull_window_bytes, ..Limits::default() },
         seed: random(),

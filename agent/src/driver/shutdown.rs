@@ -18,6 +18,10 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
         tracing::warn!("modules did not stop in time; they are killed with the agent");
     }
     driver.hand_over_records();
+    let sinks = driver.gathered.borrow_mut().sinks.end();
+    if tokio::time::timeout(DISK, sinks).await.is_err() {
+        tracing::error!("the sinks did not take everything in time");
+    }
     let flushed = driver.spool.flush();
     if tokio::time::timeout(DISK, flushed).await.is_err() {
         tracing::error!("the outbox was not written in time; records of the last moments are lost");

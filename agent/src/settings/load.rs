@@ -16,7 +16,7 @@ use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
     WorkloadSettings,
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
-    sensor,
+    sensor, sink,
 };
 use crate::{certificate, frames, store::capsules::Room};
 
@@ -145,7 +145,9 @@ fn read(file: &Path) -> Result<Option<String>, SettingsError> {
 fn overlay(under: &mut Table, over: &Table, whole: bool) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) if !whole => overlay(below, above, key == "sensor"),
+            (Some(Value::Table(below)), Value::Table(above)) if !whole => {
+                overlay(below, above, matches!(key.as_str(), "sensor" | "sink"))
+            }
             _ => {
                 under.insert(key.clone(), value.clone());
             }
@@ -205,6 +207,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
+        sinks: sink::check(raw.sink, &paths, origin)?,
         broker,
         paths,
     })

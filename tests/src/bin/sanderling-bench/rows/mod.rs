@@ -8,5 +8,6 @@ pub(crate) mod interpreter;
 pub(crate) mod isolated;
 pub(crate) mod memory;
 pub(crate) mod pull;
+mod pulse;
 pub(crate) mod recording;
 pub(crate) mod workers;
