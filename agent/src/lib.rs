@@ -14,6 +14,7 @@ pub mod link;
 mod local_socket;
 pub mod logging;
 pub mod outbox;
+pub mod publishers;
 mod rate;
 pub mod report;
 pub mod router;

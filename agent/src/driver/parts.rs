@@ -46,6 +46,7 @@ use crate::{
         tls,
     },
     outbox::Outbox,
+    publishers::Publishers,
     report::Pace,
     router::Router,
     sensors::{Ports as SensorPorts, Sensors},
@@ -329,7 +330,9 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (link, link_events, link_task) = mqtt::link(link_config(&settings), clock.clone(), Box::new(random));
     tokio::spawn(link_task);
     let topics = settings.broker.topics.clone();
-    if let Err(error) = link.subscribe(vec![topics.commands(&settings.device)]) {
+    let publishers = Publishers::new(&settings.publish, &settings.device, &topics);
+    let filters = publishers.filters().into_iter().chain([topics.commands(&settings.device)]);
+    if let Err(error) = link.subscribe(filters.collect()) {
         tracing::error!(%error, "commands are not subscribed to");
     }
     let inputs = Inputs {
@@ -362,6 +365,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         connection: None,
         epoch: 0,
         pace: Pace::new(settings.report),
+        publishers,
         sensors_asked_at: Duration::ZERO,
         database,
         storage: crate::store::Usage::default(),

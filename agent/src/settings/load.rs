@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
-    WorkloadSettings,
+    WorkloadSettings, publish,
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
     sensor, sink,
 };
@@ -186,6 +186,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     })?;
     let limits =
         LimitSettings { max_frame_bytes: max_frame, reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20) };
+    let publish = publish::check(raw.publish, &device, origin)?;
     Ok(Settings {
         device,
         labels: raw.labels,
@@ -201,6 +202,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
             event_max_bytes: room("event_max_bytes", raw.outbox.event_max_bytes.unwrap_or(256 << 10))?,
             commit_interval: Duration::from_millis(commit_ms),
         },
+        publish,
         report,
         limits,
         workloads: check_workloads(&raw.workloads, origin)?,

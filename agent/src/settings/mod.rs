@@ -11,6 +11,7 @@
 //! Limits: files of [`MAX_FILE`] bytes, [`MAX_SENSORS`] sensors, [`MAX_SINKS`] sinks. Read once, at start.
 
 mod load;
+mod publish;
 mod raw;
 mod sensor;
 mod sink;
@@ -27,6 +28,7 @@ use sanderling_protocol::{
 };
 use thiserror::Error;
 
+pub use publish::PublishSettings;
 pub use sensor::SensorSettings;
 pub use sink::SinkSettings;
 
@@ -101,6 +103,8 @@ pub struct Settings {
     pub pull_window_bytes: u64,
     /// `[outbox]`.
     pub outbox: OutboxSettings,
+    /// `[publish.<name>]`.
+    pub publish: PublishSettings,
     /// `[report]`.
     pub report: ReportSettings,
     /// `[limits]`.

@@ -281,6 +281,28 @@ fn a_sink_that_is_not_right_is_an_error_with_its_key() {
 }
 
 #[test]
+fn home_assistant_is_told_where_the_configuration_says_so() {
+    assert_eq!(load("", &[]).unwrap().publish.home_assistant, None);
+    let told = load("[publish.home_assistant]", &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!((told.discovery_prefix.as_str(), told.channels.len()), ("homeassistant", 0));
+    let text = "[publish.home_assistant]\ndiscovery_prefix = 'ha/lab'\nchannels = ['scratch/defects']";
+    let told = load(text, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!((told.discovery_prefix.as_str(), &told.channels[0].1[..]), ("ha/lab", "defects"));
+    for (text, key) in [
+        ("discovery_prefix = '#'", "publish.home_assistant.discovery_prefix"),
+        ("channels = ['defects']", "publish.home_assistant.channels"),
+        ("channels = ['a/b/c']", "publish.home_assistant.channels"),
+    ] {
+        let error = refused(&format!("[publish.home_assistant]\n{text}"));
+        assert!(error.contains(&format!("`{key}`")) && error.contains("allowed: "), "{text}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("agent.toml");
+    fs::write(&main, MAIN.replace("gw-1", "gw.1") + "[publish.home_assistant]").unwrap();
+    assert!(Settings::load(&main).unwrap_err().to_string().contains("has no `.`"));
+}
+
+#[test]
 fn what_must_be_said_is_asked_for_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");
