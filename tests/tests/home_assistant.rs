@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
 use sanderling_tests::{
     Broker, Credentials, Message, Module, PATIENCE, Peer, Site, deployment,
     guests::{TICKS, ticks},
+    python, source,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PATH: &str = "modules/ticks/a.wasm";
 const LEFT: &str = "homeassistant/device/gw-1/module_left/config";
@@ -20,6 +26,17 @@ fn last(messages: &[Message], name: &str) -> Option<Value> {
     let topic = format!("homeassistant/device/gw-1/{name}/config");
     let message = messages.iter().rev().find(|message| message.topic == topic)?;
     serde_json::from_slice(&message.payload).ok()
+}
+
+/// The values that Home Assistant would show, by unique id.
+fn rendered(asked: &Value) -> Value {
+    let mut command = Command::new(python());
+    command.arg(source().join("tests/python/home_assistant.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "a template that Home Assistant would warn of, or a value of the wrong kind");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
@@ -62,7 +79,17 @@ fn home_assistant_finds_a_device_and_its_modules_and_forgets_those_that_go() {
     assert!(config["cmps"]["frames"]["uniq_id"].is_string(), "{config}");
     assert_eq!(config["cmps"]["channel_ticks"]["stat_t"], "sanderling/v1/device/gw-1/data/a/ticks");
     assert_eq!(status["online"], true, "what availability is told by");
-    assert!(reported["outbox"]["records"].is_u64() && reported["storage"]["free"].is_u64(), "{reported}");
+    let data = "sanderling/v1/device/gw-1/data/a/ticks";
+    let topics = json!({
+        "sanderling/v1/device/gw-1/status": status.to_string(), "sanderling/v1/device/gw-1/reported": reported.to_string(),
+        data: r#"{"label":"scratch"}"#,
+    });
+    let values = rendered(&json!({ "configs": [gateway, config], "topics": topics }));
+    let value = |name: &str| values[format!("sanderling_gw-1_{name}")].as_str().unwrap().to_owned();
+    assert_eq!(value("deployment"), "line");
+    assert_eq!([value("module_a_state"), value("module_a_fault")], ["running", "OFF"]);
+    assert_eq!([value("sensor_clock"), value("module_a_channel_ticks")], ["OFF", r#"{"label":"scratch"}"#]);
+    assert!(value("module_a_frames").parse::<u64>().unwrap() > 0, "{values}");
     let taken_back = home.wait(PATIENCE, |messages| {
         let of = messages.iter().filter(|message| message.topic == LEFT);
         of.last().filter(|message| message.payload.is_empty()).map(drop)

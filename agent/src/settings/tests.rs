@@ -285,6 +285,16 @@ fn home_assistant_is_told_where_the_configuration_says_so() {
     assert_eq!(load("", &[]).unwrap().publish.home_assistant, None);
     let told = load("[publish.home_assistant]", &[]).unwrap().publish.home_assistant.unwrap();
     assert_eq!((told.discovery_prefix.as_str(), told.channels.len()), ("homeassistant", 0));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/home-assistant.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let told = load(example, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!(told.channels, [("scratch".to_owned(), "defects".to_owned())], "the example of the documents");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/home-assistant.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let told = load(example, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!(told.channels, [("scratch".to_owned(), "defects".to_owned())], "the example of the documents");
     let text = "[publish.home_assistant]\ndiscovery_prefix = 'ha/lab'\nchannels = ['scratch/defects']";
     let told = load(text, &[]).unwrap().publish.home_assistant.unwrap();
     assert_eq!((told.discovery_prefix.as_str(), &told.channels[0].1[..]), ("ha/lab", "defects"));

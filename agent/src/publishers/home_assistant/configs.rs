@@ -1,8 +1,8 @@
 //! The discovery messages of a device, made of what it reports. Pure.
 //!
 //! Home Assistant's abbreviations are used, as its documentation of MQTT discovery lists them: a device with many metrics says a lot.
-//! Values are picked out of the retained reported state by templates, which give an empty text where there is none, and Home
-//! Assistant takes an empty text for no news.
+//! Values are picked out of the retained reported state by templates, which give an empty text where there is none: Home Assistant takes
+//! an empty text for no news, and would warn in its log of what is not defined.
 
 use std::collections::BTreeMap;
 
@@ -140,11 +140,11 @@ fn gateway(names: &Names, report: &Reported) -> Value {
     parts.value("stale metadata", "binary_sensor", stale, json!({ "dev_cla": "problem", "ent_cat": "diagnostic" }));
     let problem = || json!({ "dev_cla": "problem", "ent_cat": "diagnostic" });
     for sensor in &report.sensors {
-        let error = one_of!("sensors", sensor.name) + "{{ 'ON' if it.error else 'OFF' }}";
+        let error = one_of!("sensors", sensor.name) + "{{ 'ON' if it.error is defined else 'OFF' }}";
         parts.value(&format!("sensor {}", sensor.name), "binary_sensor", error, problem());
     }
     for sink in &report.sinks {
-        let error = one_of!("sinks", sink.name) + "{{ 'ON' if it.error else 'OFF' }}";
+        let error = one_of!("sinks", sink.name) + "{{ 'ON' if it.error is defined else 'OFF' }}";
         parts.value(&format!("sink {}", sink.name), "binary_sensor", error, problem());
     }
     let about = json!({
@@ -160,19 +160,19 @@ fn module_config(names: &Names, settings: &HomeAssistantSettings, module: &Modul
     parts.value("state", "sensor", it() + "{{ it.state | default('stopped') }}", json!({
         "dev_cla": "enum", "ops": ["starting", "running", "faulted", "quarantined", "stopped"], "ent_cat": "diagnostic",
     }));
-    let faulted = it() + "{{ 'ON' if it.state in ['faulted', 'quarantined'] else 'OFF' }}";
+    let faulted = it() + "{{ 'ON' if it.state | default('') in ['faulted', 'quarantined'] else 'OFF' }}";
     parts.value(
         "fault",
         "binary_sensor",
         faulted,
         json!({
             "dev_cla": "problem", "ent_cat": "diagnostic",
-            "json_attr_t": names.reported, "json_attr_tpl": it() + "{{ (it.fault or {}) | tojson }}",
+            "json_attr_t": names.reported, "json_attr_tpl": it() + "{{ it.fault | default({}) | tojson }}",
         }),
     );
     let count = |unit: &str| json!({ "stat_cla": "total_increasing", "unit_of_meas": unit, "ent_cat": "diagnostic" });
-    parts.value("frames", "sensor", it() + "{{ it.frames }}", count("frames"));
-    parts.value("dropped frames", "sensor", it() + "{{ it.dropped }}", count("frames"));
+    parts.value("frames", "sensor", it() + "{{ it.frames | default('') }}", count("frames"));
+    parts.value("dropped frames", "sensor", it() + "{{ it.dropped | default('') }}", count("frames"));
     parts.value(
         "frame time",
         "sensor",
@@ -186,7 +186,7 @@ fn module_config(names: &Names, settings: &HomeAssistantSettings, module: &Modul
             Metric::Counter(_) => ("counter", "total_increasing"),
             Metric::Gauge(_) => ("gauge", "measurement"),
         };
-        let value = it() + &format!("{{{{ (it.metrics | default({{}})).get('{name}', {{}}).{kind} }}}}");
+        let value = it() + &format!("{{{{ (it.metrics | default({{}})).get('{name}', {{}}).{kind} | default('') }}}}");
         parts.value(&format!("metric {name}"), "sensor", value, json!({ "stat_cla": class }));
     }
     for (_, channel) in settings.channels.iter().filter(|(of, _)| *of == module.name) {
