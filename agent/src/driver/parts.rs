@@ -330,7 +330,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (link, link_events, link_task) = mqtt::link(link_config(&settings), clock.clone(), Box::new(random));
     tokio::spawn(link_task);
     let topics = settings.broker.topics.clone();
-    let publishers = Publishers::new(&settings.publish, &settings.device, &topics);
+    let publishers = Publishers::new(&settings, &clock, random);
     let filters = publishers.filters().into_iter().chain([topics.commands(&settings.device)]);
     if let Err(error) = link.subscribe(filters.collect()) {
         tracing::error!(%error, "commands are not subscribed to");

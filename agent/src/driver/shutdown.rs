@@ -27,6 +27,7 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
         tracing::error!("the outbox was not written in time; records of the last moments are lost");
     }
     driver.keeper.give(Job::Time(driver.time_to_save()));
+    let publishers = driver.publishers.end();
     driver.link.close();
     let farewell = async {
         while let Some(event) = inputs.link.recv().await {
@@ -35,6 +36,7 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
             }
         }
     };
+    let farewell = async { tokio::join!(farewell, publishers) };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("the broker did not take the farewell; it will publish the last will");
     }

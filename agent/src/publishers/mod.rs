@@ -6,85 +6,106 @@
 #[cfg(feature = "home-assistant")]
 pub mod home_assistant;
 mod settings;
+#[cfg(feature = "sparkplug")]
+pub mod sparkplug;
 
-use sanderling_protocol::{
-    reported::Reported,
-    topics::{DeviceId, Topics},
-};
+use std::sync::Arc;
 
-pub use settings::HomeAssistantSettings;
+use sanderling_protocol::reported::Reported;
 
-use crate::{link::Publish, settings::PublishSettings};
+pub use settings::{HomeAssistantSettings, SparkplugSettings};
 
-/// The publishers that the configuration names, on the agent's own connection. Without any, all of it does nothing.
+use crate::{clock::Clock, link::Publish, settings::Settings};
+
+/// The publishers that the configuration names. Without any, all of it does nothing.
 #[derive(Debug)]
 pub struct Publishers {
+    /// On the agent's own connection.
     #[cfg(feature = "home-assistant")]
     home_assistant: Option<home_assistant::HomeAssistant>,
+    /// On a connection of its own.
+    #[cfg(feature = "sparkplug")]
+    sparkplug: Option<sparkplug::Sparkplug>,
 }
 
-#[cfg(feature = "home-assistant")]
 impl Publishers {
-    /// Nothing was said yet.
-    pub fn new(settings: &PublishSettings, device: &DeviceId, topics: &Topics) -> Self {
-        let of = |settings| home_assistant::HomeAssistant::new(settings, device, topics);
-        Self { home_assistant: settings.home_assistant.clone().map(of) }
+    /// Nothing was said yet. Must be called within a tokio runtime.
+    pub fn new(settings: &Settings, clock: &Arc<dyn Clock>, random: fn() -> u64) -> Self {
+        let _ = (settings, clock, random);
+        Self {
+            #[cfg(feature = "home-assistant")]
+            home_assistant: settings
+                .publish
+                .home_assistant
+                .clone()
+                .map(|publish| home_assistant::HomeAssistant::new(publish, &settings.device, &settings.broker.topics)),
+            #[cfg(feature = "sparkplug")]
+            sparkplug: settings.publish.sparkplug.as_ref().map(|publish| {
+                let node = sparkplug::Node::new(publish, &settings.device);
+                let client_id = format!("{}.sparkplug", settings.device);
+                sparkplug::Sparkplug::start(node, settings.broker.clone(), client_id, clock.clone(), Box::new(random))
+            }),
+        }
     }
 
     /// What to subscribe to.
     pub fn filters(&self) -> Vec<String> {
-        self.home_assistant.iter().map(home_assistant::HomeAssistant::filter).collect()
+        #[cfg(feature = "home-assistant")]
+        if let Some(publisher) = &self.home_assistant {
+            return vec![publisher.filter()];
+        }
+        Vec::new()
     }
 
     /// The connection is new.
     pub fn link_up(&mut self) {
+        #[cfg(feature = "home-assistant")]
         self.home_assistant.iter_mut().for_each(home_assistant::HomeAssistant::link_up);
     }
 
     /// This is what the device reports now.
     pub fn reported(&mut self, report: &Reported) {
+        let _ = report;
+        #[cfg(feature = "home-assistant")]
         self.home_assistant.iter_mut().for_each(|publisher| publisher.reported(report));
+        #[cfg(feature = "sparkplug")]
+        self.sparkplug.iter().for_each(|publisher| publisher.reported(report));
     }
 
     /// A message came. Says whether it belongs here.
     pub fn heard(&mut self, topic: &str, payload: &[u8]) -> bool {
-        self.home_assistant.as_mut().is_some_and(|publisher| publisher.heard(topic, payload))
+        let _ = (topic, payload);
+        #[cfg(feature = "home-assistant")]
+        if let Some(publisher) = &mut self.home_assistant {
+            return publisher.heard(topic, payload);
+        }
+        false
     }
 
-    /// The next message. It is sent when [`Publishers::sent`] says so.
+    /// The next message for the agent's own connection. It is sent when [`Publishers::sent`] says so.
     pub fn next(&self) -> Option<Publish> {
-        self.home_assistant.as_ref().and_then(home_assistant::HomeAssistant::next)
+        #[cfg(feature = "home-assistant")]
+        if let Some(publisher) = &self.home_assistant {
+            return publisher.next();
+        }
+        None
     }
 
     /// The link took the message that [`Publishers::next`] gave, or never takes it.
     pub fn sent(&mut self) {
+        #[cfg(feature = "home-assistant")]
         self.home_assistant.iter_mut().for_each(home_assistant::HomeAssistant::sent);
     }
-}
 
-/// There are none in this program; their tables are refused.
-#[cfg(not(feature = "home-assistant"))]
-#[allow(missing_docs)]
-impl Publishers {
-    pub fn new(_settings: &PublishSettings, _device: &DeviceId, _topics: &Topics) -> Self {
-        Self {}
+    /// The end: ready when those with connections of their own have said goodbye.
+    pub fn end(&mut self) -> impl Future<Output = ()> + use<> {
+        #[cfg(feature = "sparkplug")]
+        let task = self.sparkplug.take().map(sparkplug::Sparkplug::end);
+        async move {
+            #[cfg(feature = "sparkplug")]
+            if let Some(task) = task {
+                let _ = task.await;
+            }
+        }
     }
-
-    pub fn filters(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    pub fn link_up(&mut self) {}
-
-    pub fn reported(&mut self, _report: &Reported) {}
-
-    pub fn heard(&mut self, _topic: &str, _payload: &[u8]) -> bool {
-        false
-    }
-
-    pub fn next(&self) -> Option<Publish> {
-        None
-    }
-
-    pub fn sent(&mut self) {}
 }

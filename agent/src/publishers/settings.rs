@@ -8,3 +8,12 @@ pub struct HomeAssistantSettings {
     /// Channels whose last record is shown, as module and channel.
     pub channels: Vec<(String, String)>,
 }
+
+/// What hosts of Sparkplug B are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SparkplugSettings {
+    /// The group that the node is in.
+    pub group: String,
+    /// The node's name; `None`: the device id.
+    pub edge_node: Option<String>,
+}

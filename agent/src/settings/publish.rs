@@ -8,19 +8,22 @@ use sanderling_protocol::{
 };
 
 use super::{SettingsError, load::Origin};
-use crate::publishers::HomeAssistantSettings;
+use crate::publishers::{HomeAssistantSettings, SparkplugSettings};
 
 /// `[publish]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishSettings {
     /// `[publish.home_assistant]`: absent, it is told nothing.
     pub home_assistant: Option<HomeAssistantSettings>,
+    /// `[publish.sparkplug]`: absent, it is told nothing.
+    pub sparkplug: Option<SparkplugSettings>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawPublish {
     home_assistant: Option<RawHomeAssistant>,
+    sparkplug: Option<RawSparkplug>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -30,12 +33,20 @@ struct RawHomeAssistant {
     channels: Vec<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSparkplug {
+    group: Option<String>,
+    edge_node: Option<String>,
+}
+
 /// At most this many channels are shown.
 const MOST_CHANNELS: usize = 64;
 
 pub(super) fn check(raw: RawPublish, device: &DeviceId, origin: &Origin) -> Result<PublishSettings, SettingsError> {
     let home_assistant = raw.home_assistant.map(|raw| raw.check(device, origin)).transpose()?;
-    Ok(PublishSettings { home_assistant })
+    let sparkplug = raw.sparkplug.map(|raw| raw.check(origin)).transpose()?;
+    Ok(PublishSettings { home_assistant, sparkplug })
 }
 
 impl RawHomeAssistant {
@@ -66,5 +77,23 @@ impl RawHomeAssistant {
         };
         let channels = self.channels.iter().map(named).collect::<Result<_, SettingsError>>()?;
         Ok(HomeAssistantSettings { discovery_prefix, channels })
+    }
+}
+
+impl RawSparkplug {
+    fn check(self, origin: &Origin) -> Result<SparkplugSettings, SettingsError> {
+        if cfg!(not(feature = "sparkplug")) {
+            let allowed = "agents that were built with the feature `sparkplug`; remove the table";
+            return Err(origin.value(&["publish", "sparkplug"], "given", allowed));
+        }
+        let named = |key: &str, name: Option<String>| match name {
+            Some(name) if !is_name(&name) => {
+                let allowed = "1 to 64 characters of A-Z a-z 0-9 . _ -";
+                Err(origin.value(&["publish", "sparkplug", key], format!("{name:?}"), allowed))
+            }
+            name => Ok(name),
+        };
+        let group = named("group", self.group)?.unwrap_or_else(|| "sanderling".to_owned());
+        Ok(SparkplugSettings { group, edge_node: named("edge_node", self.edge_node)? })
     }
 }

@@ -313,6 +313,23 @@ fn home_assistant_is_told_where_the_configuration_says_so() {
 }
 
 #[test]
+fn sparkplug_is_spoken_where_the_configuration_says_so_and_the_agent_can() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sparkplug.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    if cfg!(not(feature = "sparkplug")) {
+        let error = refused(example);
+        assert!(error.contains("`publish.sparkplug`") && error.contains("feature `sparkplug`"), "{error}");
+        return;
+    }
+    let told = load(example, &[]).unwrap().publish.sparkplug.unwrap();
+    assert_eq!((told.group.as_str(), told.edge_node.as_deref()), ("plant", Some("line-1")));
+    let told = load("[publish.sparkplug]", &[]).unwrap().publish.sparkplug.unwrap();
+    assert_eq!((told.group.as_str(), told.edge_node), ("sanderling", None));
+    let error = refused("[publish.sparkplug]\ngroup = 'a/b'");
+    assert!(error.contains("`publish.sparkplug.group`") && error.contains("allowed: "), "{error}");
+}
+
+#[test]
 fn what_must_be_said_is_asked_for_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");
