@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sanderling_protocol::{
-    reported::{Drops, Excess, ModuleReport, Outbox, Reported, SCHEMA, SensorReport, Storage},
+    reported::{Drops, Excess, ModuleReport, Outbox, Reported, SCHEMA, SensorReport, SinkReport, Storage},
     topics::DeviceId,
 };
 
@@ -25,6 +25,8 @@ pub struct Parts {
     pub modules: Vec<ModuleReport>,
     /// The sensors.
     pub sensors: Vec<SensorReport>,
+    /// The sinks.
+    pub sinks: Vec<SinkReport>,
     /// The disk.
     pub storage: Storage,
     /// The outbox.
@@ -36,7 +38,7 @@ const MOST_METRICS: usize = 512;
 
 /// Puts a report together.
 pub fn build(parts: Parts) -> Reported {
-    let Parts { device, session, sync, mut modules, sensors, storage, outbox } = parts;
+    let Parts { device, session, sync, mut modules, sensors, sinks, storage, outbox } = parts;
     let share = MOST_METRICS / modules.len().max(1);
     for module in &mut modules {
         while module.metrics.len() > share {
@@ -51,6 +53,7 @@ pub fn build(parts: Parts) -> Reported {
         metadata: sync.metadata,
         modules,
         sensors,
+        sinks,
         refused: sync.refused,
         storage,
         outbox,
@@ -70,6 +73,10 @@ fn essence(report: &Reported) -> Reported {
     }
     for sensor in &mut report.sensors {
         (sensor.frames, sensor.refused) = (0, 0);
+    }
+    for sink in &mut report.sinks {
+        (sink.records, sink.pulses) = (0, None);
+        sink.dropped.clear();
     }
     report.storage = Storage { damaged: report.storage.damaged, ..Storage::default() };
     report.outbox = Outbox { dropped: report.outbox.dropped, ..Outbox::default() };
@@ -169,12 +176,14 @@ mod tests {
             unconfined: vec![],
             fault: None,
         };
+        let sink = SinkReport { name: "log".into(), records: frames, ..SinkReport::default() };
         build(Parts {
             device: "gw-1".parse().unwrap(),
             session: "s".into(),
             sync: sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None },
             modules: vec![module],
             sensors: vec![],
+            sinks: vec![sink],
             storage: Storage { used: frames, ..Storage::default() },
             outbox: Outbox { records: frames, bytes: frames, dropped: 0 },
         })
@@ -194,7 +203,7 @@ mod tests {
             let Reported { device, session, modules, storage, outbox, .. } = parts;
             let sync =
                 sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None };
-            build(Parts { device, session, sync, modules, sensors: vec![], storage, outbox })
+            build(Parts { device, session, sync, modules, sensors: vec![], sinks: vec![], storage, outbox })
         };
         assert_eq!(module(8, 64).modules[7].metrics.len(), 64);
         let many = module(32, 64);

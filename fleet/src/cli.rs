@@ -15,7 +15,7 @@ use crate::{
     local::{self, RunOptions},
     logs::LogsOptions,
     new::{self, NewOptions},
-    provision::{BrokerAddress, DeviceOptions},
+    provision::{BrokerAddress, BrokerOptions, DeviceOptions},
     replay::{self, ReplayOptions},
     repo::{Expiry, ModuleOptions, RefreshOptions, RolloutOptions, Threshold},
     watch::WatchOptions,
@@ -386,7 +386,7 @@ pub(crate) enum RootSign {
 #[derive(Subcommand)]
 pub(crate) enum Provision {
     /// Write Mosquitto's configuration with TLS and access list, and the operator's certificate.
-    Broker(BrokerAddress),
+    Broker(BrokerOptions),
     /// Write the folder of one device.
     Device(DeviceArguments),
 }

@@ -48,6 +48,9 @@ pub struct Reported {
     /// Sensors that are configured, and what keeps them from giving frames.
     #[serde(default)]
     pub sensors: Vec<SensorReport>,
+    /// Sinks that are configured, and what keeps them from taking records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkReport>,
     /// What was refused and why, newest last, at most 16.
     pub refused: Vec<Refused>,
     /// The state directory's disk.
@@ -278,6 +281,43 @@ pub struct SensorReport {
     /// What keeps it from giving frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A sink of the device in [`Reported`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Records that came to it since the agent was started.
+    pub records: u64,
+    /// Those of them that it lost, by cause. A socket counts a record once for each reader that lost it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
+    /// What a sink of kind `gpio` did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulses: Option<Pulses>,
+    /// What keeps it from taking records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The pulses of a line, since the agent was started. Times are over the last 1024 of them, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulses {
+    /// Pulses that were given.
+    pub given: u64,
+    /// Records whose pulse would have touched another one, which was made longer instead.
+    pub joined: u64,
+    /// Pulses whose time was over when their record came: they were given at once.
+    pub late: u64,
+    /// The median time from the record, or from the moment that `delay_ms` names, to the line being set.
+    pub set_us_p50: u64,
+    /// The 99th percentile of the same.
+    pub set_us_p99: u64,
+    /// The median time from the capture of a frame to its record.
+    pub record_us_p50: u64,
+    /// The 99th percentile of the same: `delay_ms` must be longer.
+    pub record_us_p99: u64,
 }
 
 /// Something that was refused.

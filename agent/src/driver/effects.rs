@@ -82,6 +82,7 @@ impl Driver {
         self.capsules.know(generation, &plan);
         let channels = self.works.place(generation, &plan);
         self.spool.configure(channels);
+        self.gathered.borrow_mut().sinks.configure(&plan.deployment);
         if !self.works.launch_staged(generation) {
             self.open(generation, Purpose::Start, plan);
         }

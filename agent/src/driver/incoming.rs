@@ -17,6 +17,7 @@ impl Driver {
                 self.spool.link_up();
                 self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
                 self.pace.forget();
+                self.publishers.link_up();
                 self.decide(Event::LinkUp(Capacity {
                     messages: broker.receive_maximum,
                     packet: broker.maximum_packet,
@@ -51,6 +52,9 @@ impl Driver {
     }
 
     pub(super) fn message(&mut self, message: crate::link::Message) {
+        if self.publishers.heard(&message.topic, &message.payload) {
+            return;
+        }
         if let Some(what) = self.topics.parse_published(&message.topic) {
             return self.decide(Event::Message(Message { what, payload: message.payload }));
         }

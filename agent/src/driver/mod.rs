@@ -22,6 +22,7 @@ mod outgoing;
 mod parts;
 mod sensors;
 mod shutdown;
+mod sinks;
 mod spool;
 mod works;
 
@@ -46,6 +47,7 @@ use crate::{
     health::{Watchdog, notify::Notify},
     link::{Link, LinkEvent, LinkEvents},
     outbox::Record,
+    publishers::Publishers,
     report::Pace,
     sensors::Sensors,
     settings::Settings,
@@ -131,6 +133,7 @@ struct Driver {
     /// Counts connections, so that answers for an older one are recognised.
     epoch: u64,
     pace: Pace,
+    publishers: Publishers,
     sensors_asked_at: Duration,
     database: Database,
     storage: Usage,
@@ -227,6 +230,7 @@ impl Driver {
         self.send_lines();
         self.drain();
         self.report_if_due();
+        self.send_discoveries();
     }
 
     fn take(&mut self, input: Input) {

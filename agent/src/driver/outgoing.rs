@@ -41,6 +41,20 @@ impl Driver {
         }
     }
 
+    /// Sends what publishers have to say, as far as the link takes it beside records and reports.
+    pub(super) fn send_discoveries(&mut self) {
+        while self.link.room() > ROOM_KEPT
+            && let Some(publish) = self.publishers.next()
+        {
+            match self.link.publish(publish) {
+                Ok(()) => {}
+                Err(error @ LinkRefusal::TooLong { .. }) => tracing::error!(%error, "a discovery message was dropped"),
+                Err(_) => return,
+            }
+            self.publishers.sent();
+        }
+    }
+
     pub(super) fn more_records(&mut self) {
         if let Some(connection) = &mut self.connection {
             connection.more = true;
@@ -96,6 +110,7 @@ impl Driver {
             sync: self.sync.report(self.unix()),
             modules: self.works.reports(self.sync.generation()),
             sensors: self.sensors.reports(),
+            sinks: self.gathered.borrow().sinks.reports(),
             storage: Storage {
                 used: self.storage.used,
                 free: self.storage.free,
@@ -107,6 +122,7 @@ impl Driver {
 
     pub(super) fn publish_report(&mut self, report: &Reported) {
         self.keeper.give(Job::Usage);
+        self.publishers.reported(report);
         let payload = match serde_json::to_vec(report) {
             Ok(payload) => payload,
             Err(error) => return tracing::error!(%error, "the report has no JSON form"),

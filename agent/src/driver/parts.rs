@@ -46,10 +46,12 @@ use crate::{
         tls,
     },
     outbox::Outbox,
+    publishers::Publishers,
     report::Pace,
     router::Router,
     sensors::{Ports as SensorPorts, Sensors},
     settings::Settings,
+    sinks::Sinks,
     state::{self, Rows, States},
     store::{
         BlobError, StoreError,
@@ -140,6 +142,7 @@ pub(super) struct Gathered {
     states: States,
     /// Who gives records to modules whose input they are.
     router: Rc<Router>,
+    pub(super) sinks: Sinks,
 }
 
 impl Gathered {
@@ -171,21 +174,26 @@ impl workload::States for Gathered {
 
     fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
         let rows = self.states.keep(of.generation, of.module, &changes, of.quota)?;
-        for record in &records {
-            self.router.record(of.module, &record.channel, &record.payload);
-        }
-        let named = |record: Emitted| (data_channel(of.module, &record.channel), record.payload);
-        self.said.push(Said::Frame { records: records.into_iter().map(named).collect(), rows });
+        let for_mqtt = |Emitted { channel, seq, captured_ns, payload }| {
+            self.router.record(of.module, &channel, &payload);
+            let mqtt = self.sinks.take(of.module, &channel, seq, captured_ns, &payload);
+            mqtt.then(|| (data_channel(of.module, &channel), payload))
+        };
+        let records = records.into_iter().filter_map(for_mqtt).collect();
+        self.said.push(Said::Frame { records, rows });
         self.wake.notify_one();
         Ok(())
     }
 }
 
 impl Records for Gathered {
-    fn record(&mut self, module: &str, channel: &str, _seq: u64, payload: &[u8]) {
+    fn record(&mut self, module: &str, channel: &str, seq: u64, captured_ns: Option<u64>, payload: &[u8]) {
         self.router.record(module, channel, payload);
-        self.push(data_channel(module, channel), Bytes::copy_from_slice(payload));
-        self.wake.notify_one();
+        let payload = Bytes::copy_from_slice(payload);
+        if self.sinks.take(module, channel, seq, captured_ns, &payload) {
+            self.push(data_channel(module, channel), payload);
+            self.wake.notify_one();
+        }
     }
 
     fn log(&mut self, module: &str, level: u8, text: &str) {
@@ -295,6 +303,10 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         wake: wake.clone(),
         states,
         router: router.clone(),
+        sinks: Sinks::make(clock.clone(), &settings.sinks, |name, sink, guard| {
+            super::sinks::make(name, sink, &clock, guard)
+        })
+        .map_err(failed("starting a thread"))?,
     }));
     gathered.borrow_mut().rows(rows);
     let shelf = Rc::new(Shelf::default());
@@ -322,7 +334,9 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let (link, link_events, link_task) = mqtt::link(link_config(&settings), clock.clone(), Box::new(random));
     tokio::spawn(link_task);
     let topics = settings.broker.topics.clone();
-    if let Err(error) = link.subscribe(vec![topics.commands(&settings.device)]) {
+    let publishers = Publishers::new(&settings, &clock, random);
+    let filters = publishers.filters().into_iter().chain([topics.commands(&settings.device)]);
+    if let Err(error) = link.subscribe(filters.collect()) {
         tracing::error!(%error, "commands are not subscribed to");
     }
     let inputs = Inputs {
@@ -355,6 +369,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         connection: None,
         epoch: 0,
         pace: Pace::new(settings.report),
+        publishers,
         sensors_asked_at: Duration::ZERO,
         database,
         storage: crate::store::Usage::default(),
@@ -372,6 +387,7 @@ fn config(settings: &Settings) -> Config {
         device: settings.device.to_string(),
         labels: settings.labels.clone(),
         sensors: settings.sensors.keys().cloned().collect(),
+        sinks: settings.sinks.keys().cloned().collect(),
         reserve_bytes: settings.limits.reserve_bytes,
         limits: Limits { window: settings.pull_window_bytes, ..Limits::default() },
         seed: random(),

@@ -18,11 +18,16 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
         tracing::warn!("modules did not stop in time; they are killed with the agent");
     }
     driver.hand_over_records();
+    let sinks = driver.gathered.borrow_mut().sinks.end();
+    if tokio::time::timeout(DISK, sinks).await.is_err() {
+        tracing::error!("the sinks did not take everything in time");
+    }
     let flushed = driver.spool.flush();
     if tokio::time::timeout(DISK, flushed).await.is_err() {
         tracing::error!("the outbox was not written in time; records of the last moments are lost");
     }
     driver.keeper.give(Job::Time(driver.time_to_save()));
+    let publishers = driver.publishers.end();
     driver.link.close();
     let farewell = async {
         while let Some(event) = inputs.link.recv().await {
@@ -31,6 +36,7 @@ pub(super) async fn end(mut driver: Driver, mut inputs: Inputs) {
             }
         }
     };
+    let farewell = async { tokio::join!(farewell, publishers) };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("the broker did not take the farewell; it will publish the last will");
     }

@@ -405,7 +405,8 @@ fn channels(plan: &Plan) -> Vec<(String, Channel)> {
     let of = |module: &sanderling_protocol::deployment::Module| {
         let name = module.name.clone();
         let named = move |(channel, policy): (&String, &Channel)| (data_channel(&name, channel), policy.clone());
-        module.channels.iter().map(named).collect::<Vec<_>>()
+        let through_outbox = module.channels.iter().filter(|(_, policy)| policy.sink.mqtt());
+        through_outbox.map(named).collect::<Vec<_>>()
     };
     plan.deployment.modules.iter().flat_map(of).collect()
 }

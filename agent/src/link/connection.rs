@@ -75,7 +75,7 @@ impl<'a> Connection<'a> {
         events: &'a mpsc::Sender<LinkEvent>,
         client: AsyncClient,
         session: String,
-        birth: Publish,
+        birth: Option<Publish>,
         farewell: Publish,
     ) -> Self {
         let stall = Box::pin(sleep(patience(broker)));
@@ -85,8 +85,8 @@ impl<'a> Connection<'a> {
             events,
             client,
             session,
-            status: birth.topic.clone(),
-            birth: Some(birth),
+            status: farewell.topic.clone(),
+            birth,
             farewell: Some(farewell),
             up: false,
             limits: BrokerLimits::default(),
@@ -335,7 +335,7 @@ impl<'a> Connection<'a> {
         if !self.up {
             return false;
         }
-        let options = PublishOptions::at_least_once().retained();
+        let options = PublishOptions::at_least_once().retain(farewell.retain);
         let said = self
             .client
             .try_publish(farewell.topic, farewell.payload, options)

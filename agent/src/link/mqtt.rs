@@ -45,6 +45,19 @@ pub struct LinkConfig {
     pub boot: String,
 }
 
+/// What a connection says of itself.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// When the broker has taken the first subscriptions.
+    pub birth: Option<Publish>,
+    /// At the end of the connection: said by the agent where it closes the link, and by the broker, as the last will, where the
+    /// connection breaks.
+    pub farewell: Publish,
+}
+
+/// Says what a connection says of itself, by the connection's id. Asked once for each.
+pub type Announce = Box<dyn FnMut(&str) -> Announcement + Send>;
+
 /// Gives a random number; for jitter and session ids.
 pub type Random = Box<dyn FnMut() -> u64 + Send>;
 
@@ -83,15 +96,40 @@ pub fn link(
     clock: Arc<dyn Clock>,
     random: Random,
 ) -> (MqttLink, LinkEvents, impl Future<Output = ()> + Send) {
+    let (broker, client_id, wall) = (config.broker.clone(), config.device.to_string(), clock.clone());
+    let announce = move |session: &str| Announcement {
+        birth: Some(status(&config, session, true, wall.wall())),
+        farewell: status(&config, session, false, wall.wall()),
+    };
+    link_as(broker, client_id, Box::new(announce), clock, random)
+}
+
+/// As [`link`], under another client id, and with other announcements than the device's status.
+pub fn link_as(
+    broker: BrokerSettings,
+    client_id: String,
+    announce: Announce,
+    clock: Arc<dyn Clock>,
+    random: Random,
+) -> (MqttLink, LinkEvents, impl Future<Output = ()> + Send) {
     let shared = Arc::new(Shared::default());
     let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
-    let backoff = Backoff::new(config.broker.backoff_min, config.broker.backoff_max);
-    let task = Task { config, clock, random, shared: Arc::clone(&shared), events, backoff };
+    let backoff = Backoff::new(broker.backoff_min, broker.backoff_max);
+    let task = Task { broker, client_id, announce, clock, random, shared: Arc::clone(&shared), events, backoff };
     (MqttLink { shared }, receiver, task.run())
 }
 
+fn status(config: &LinkConfig, session: &str, online: bool, since: i64) -> Publish {
+    let status =
+        Status { session: session.to_owned(), online, agent: config.agent.clone(), boot: config.boot.clone(), since };
+    let topic = config.broker.topics.device(&config.device, "status");
+    Publish::new(topic, serde_json::to_vec(&status).unwrap_or_default()).retained()
+}
+
 struct Task {
-    config: LinkConfig,
+    broker: BrokerSettings,
+    client_id: String,
+    announce: Announce,
     clock: Arc<dyn Clock>,
     random: Random,
     shared: Arc<Shared>,
@@ -109,7 +147,7 @@ impl Task {
                 End::Closed => return,
                 End::Lost(error) => error,
             };
-            if self.clock.mono().saturating_sub(began) >= self.config.broker.keep_alive {
+            if self.clock.mono().saturating_sub(began) >= self.broker.keep_alive {
                 self.backoff.reset();
             }
             let retry_in = self.backoff.next((self.random)());
@@ -123,39 +161,26 @@ impl Task {
 
     async fn connect_once(&mut self) -> End {
         let session = format!("{:016x}", (self.random)());
-        let birth = self.status(&session, true);
-        let farewell = self.status(&session, false);
+        let Announcement { birth, farewell } = (self.announce)(&session);
         match self.client(&farewell) {
             Err(error) => End::Lost(error),
             Ok((client, events)) => {
                 let connection =
-                    Connection::new(&self.config.broker, &self.shared, &self.events, client, session, birth, farewell);
+                    Connection::new(&self.broker, &self.shared, &self.events, client, session, birth, farewell);
                 connection.run(events).await
             }
         }
     }
 
     fn client(&self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
-        let tls = tls::client_config(&self.config.broker)?;
-        let options = options(&self.config, tls, will);
+        let tls = tls::client_config(&self.broker)?;
+        let options = options(&self.broker, &self.client_id, tls, will);
         // Acknowledgements that the broker owes us are bounded by MAX_OUTSTANDING; the rest are subscriptions.
         let capacity = usize::from(MAX_OUTSTANDING) + MAX_WAITING;
         AsyncClient::builder(options).capacity(capacity).try_build().map_err(|error| LinkError::Protocol {
-            address: super::classify::address(&self.config.broker),
+            address: super::classify::address(&self.broker),
             problem: error.to_string(),
         })
-    }
-
-    fn status(&self, session: &str, online: bool) -> Publish {
-        let status = Status {
-            session: session.to_owned(),
-            online,
-            agent: self.config.agent.clone(),
-            boot: self.config.boot.clone(),
-            since: self.clock.wall(),
-        };
-        let topic = self.config.broker.topics.device(&self.config.device, "status");
-        Publish::new(topic, serde_json::to_vec(&status).unwrap_or_default()).retained()
     }
 
     async fn wait(&mut self, time: Duration) {
@@ -172,9 +197,8 @@ impl Task {
     }
 }
 
-fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) -> MqttOptions {
-    let broker = &config.broker;
-    let mut options = MqttOptions::new(config.device.as_str(), Broker::tcp(broker.host.clone(), broker.port));
+fn options(broker: &BrokerSettings, client_id: &str, tls: Arc<rustls::ClientConfig>, will: &Publish) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, Broker::tcp(broker.host.clone(), broker.port));
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(0);
     properties.max_packet_size = Some(MAX_PACKET);
@@ -187,7 +211,7 @@ fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) 
         .set_outgoing_inflight_upper_limit(MAX_OUTSTANDING)
         .set_read_batch_size(READ_BATCH)
         .set_connect_timeout(broker.connect_timeout)
-        .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, true, None));
+        .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, will.retain, None));
     let (host, port) = (broker.host.clone(), broker.port);
     options.set_socket_connector(move |_, _| connect(host.clone(), port));
     options

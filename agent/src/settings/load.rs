@@ -14,9 +14,9 @@ use toml::{Table, Value};
 
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
-    WorkloadSettings,
+    WorkloadSettings, publish,
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
-    sensor,
+    sensor, sink,
 };
 use crate::{certificate, frames, outbox::DrainSettings, store::capsules::Room};
 
@@ -145,7 +145,9 @@ fn read(file: &Path) -> Result<Option<String>, SettingsError> {
 fn overlay(under: &mut Table, over: &Table, whole: bool) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) if !whole => overlay(below, above, key == "sensor"),
+            (Some(Value::Table(below)), Value::Table(above)) if !whole => {
+                overlay(below, above, matches!(key.as_str(), "sensor" | "sink"))
+            }
             _ => {
                 under.insert(key.clone(), value.clone());
             }
@@ -184,6 +186,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
     })?;
     let limits =
         LimitSettings { max_frame_bytes: max_frame, reserve_bytes: raw.limits.reserve_bytes.unwrap_or(16 << 20) };
+    let publish = publish::check(raw.publish, &device, origin)?;
     Ok(Settings {
         labels: raw.labels,
         trust_root,
@@ -202,12 +205,14 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
                 bytes: u64::from(raw.outbox.drain_kib_per_s.unwrap_or(256)) << 10,
             },
         },
+        publish,
         report,
         limits,
         workloads: check_workloads(&raw.workloads, origin)?,
         capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, (&device, &broker), origin)?,
+        sinks: sink::check(raw.sink, &paths, origin)?,
         device,
         broker,
         paths,

@@ -2,17 +2,19 @@
 //!
 //! Purpose: `/etc/sanderling/agent.toml` is read, then every `*.toml` in `/etc/sanderling/agent.toml.d/` in name order.
 //! A later file overrides an earlier one key by key; a `[sensor.<name>]` or `[sensor.<name>.…]` table replaces the earlier
-//! sensor of that name as a whole. The main file or the directory may be missing, but not both.
+//! sensor of that name as a whole, and so it is with `[sink.<name>]`. The main file or the directory may be missing, but not both.
 //!
 //! Invariants: nothing but a checked value leaves this module; an unknown key is an error, never ignored.
 //!
 //! Failure modes: every [`SettingsError`] names the file, the key and what is allowed.
 //!
-//! Limits: files of [`MAX_FILE`] bytes, [`MAX_SENSORS`] sensors. Read once, at start.
+//! Limits: files of [`MAX_FILE`] bytes, [`MAX_SENSORS`] sensors, [`MAX_SINKS`] sinks. Read once, at start.
 
 mod load;
+mod publish;
 mod raw;
 mod sensor;
+mod sink;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +28,9 @@ use sanderling_protocol::{
 };
 use thiserror::Error;
 
+pub use publish::PublishSettings;
 pub use sensor::SensorSettings;
+pub use sink::SinkSettings;
 
 use crate::{outbox::DrainSettings, store::capsules::Room};
 
@@ -36,6 +40,8 @@ pub const DEFAULT_FILE: &str = "/etc/sanderling/agent.toml";
 pub const MAX_FILE: u64 = 1 << 20;
 /// At most this many sensors.
 pub const MAX_SENSORS: usize = 64;
+/// At most this many sinks.
+pub const MAX_SINKS: usize = 16;
 
 /// Why the configuration is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -109,6 +115,8 @@ pub struct Settings {
     pub pull_window_bytes: u64,
     /// `[outbox]`.
     pub outbox: OutboxSettings,
+    /// `[publish.<name>]`.
+    pub publish: PublishSettings,
     /// `[report]`.
     pub report: ReportSettings,
     /// `[limits]`.
@@ -121,6 +129,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// `[sensor.<name>]`.
     pub sensors: BTreeMap<String, SensorSettings>,
+    /// `[sink.<name>]`.
+    pub sinks: BTreeMap<String, SinkSettings>,
 }
 
 /// `[broker]`: where the broker is and how to speak with it.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{Confinement, LogLevel, sensor::RawSensor};
+use super::{Confinement, LogLevel, publish::RawPublish, sensor::RawSensor, sink::RawSink};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) broker: RawBroker,
     pub(super) paths: RawPaths,
     pub(super) trust: RawTrust,
+    pub(super) publish: RawPublish,
     pub(super) pull: RawPull,
     pub(super) outbox: RawOutbox,
     pub(super) report: RawReport,
@@ -22,6 +23,7 @@ pub(super) struct Raw {
     pub(super) capsules: RawCapsules,
     pub(super) log: RawLog,
     pub(super) sensor: BTreeMap<String, RawSensor>,
+    pub(super) sink: BTreeMap<String, RawSink>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -182,6 +182,176 @@ fn a_kind_that_this_build_leaves_out_is_refused_with_the_feature_to_build() {
 }
 
 #[test]
+fn the_examples_of_the_documents_are_what_they_say() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sinks.md");
+    let text = fs::read_to_string(page).unwrap();
+    let examples: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let settings = load(&examples.concat(), &[]).unwrap();
+    let named: Vec<&str> = settings.sinks.keys().map(String::as_str).collect();
+    assert_eq!(named, ["gate", "live", "log"]);
+    let SinkSettings::Gpio(gate) = &settings.sinks["gate"] else { unreachable!() };
+    assert_eq!((gate.pulse, gate.delay), (Duration::from_millis(40), Duration::from_millis(350)));
+    assert_eq!(gate.when.as_ref().unwrap().fits(br#"{"label":"defect"}"#), Some(true));
+    // Each key of each kind is told of, and each default is what the page says.
+    let defaults = "[sink.log]\nkind = 'file'\npath = 'x'\n[sink.gate]\nkind = 'gpio'\nline = 'x'\n\
+                    [sink.live]\nkind = 'socket'\npath = 'x'\n";
+    let settings = load(defaults, &[]).unwrap();
+    let SinkSettings::File(log) = &settings.sinks["log"] else { unreachable!() };
+    assert_eq!((log.max_bytes, log.keep), (16_777_216, 4));
+    let SinkSettings::Gpio(gate) = &settings.sinks["gate"] else { unreachable!() };
+    assert_eq!((gate.pulse, gate.delay, gate.min_gap), (Duration::from_millis(50), Duration::ZERO, Duration::ZERO));
+    let SinkSettings::Socket(live) = &settings.sinks["live"] else { unreachable!() };
+    assert_eq!(live.max_clients, 8);
+    for told in [
+        "| `path` |",
+        "| `max_bytes` | 16777216",
+        "| `keep` | 4 ",
+        "| `sync` | `\"never\"`",
+        "| `chip` |",
+        "| `line` |",
+        "| `active_low` | false",
+        "| `pulse_ms` | 50 ",
+        "| `delay_ms` | 0 ",
+        "| `min_gap_ms` | 0 ",
+        "| `when` |",
+        "| `max_clients` | 8 ",
+        "| `format` | `\"lines\"`",
+    ] {
+        assert!(text.contains(told), "{told}");
+    }
+}
+
+#[test]
+fn sinks_are_read_as_they_are_meant() {
+    let settings = load(
+        r#"
+        [paths]
+        state = "/state"
+        runtime = "/runtime"
+        [sink.log]
+        kind = "file"
+        path = "log.jsonl"
+        max_bytes = 4096
+        keep = 0
+        sync = "interval"
+        [sink.live]
+        kind = "socket"
+        path = "live.sock"
+        format = "frames"
+        [sink.by-number]
+        kind = "gpio"
+        chip = "/dev/gpiochip1"
+        line = 17
+        active_low = true
+        pulse_ms = 0.5
+        when = { pointer = "/score", above = 1 }
+        [sink.by-name]
+        kind = "gpio"
+        line = "REJECT"
+        when = { pointer = "/ok", is = false }
+        "#,
+        &[("10.toml", "[sink.live]\nkind = 'socket'\npath = '/elsewhere'\n")],
+    )
+    .unwrap();
+    let SinkSettings::File(log) = &settings.sinks["log"] else { unreachable!() };
+    assert_eq!((log.path.to_str(), log.max_bytes, log.keep), (Some("/state/log.jsonl"), 4096, 0));
+    assert_eq!(log.sync, crate::sinks::FileSync::Interval);
+    let SinkSettings::Socket(live) = &settings.sinks["live"] else { unreachable!() };
+    assert_eq!((live.path.to_str(), live.format), (Some("/elsewhere"), crate::sinks::SocketFormat::Lines));
+    let gpio = |name: &str| match &settings.sinks[name] {
+        SinkSettings::Gpio(gpio) => gpio.clone(),
+        _ => unreachable!(),
+    };
+    let gate = gpio("by-number");
+    assert_eq!(gate.at.to_string(), "line 17 of /dev/gpiochip1");
+    assert_eq!((gate.active_low, gate.pulse), (true, Duration::from_micros(500)));
+    let fits = |name: &str, record: &[u8]| gpio(name).when.unwrap().fits(record);
+    assert_eq!([fits("by-number", b"{\"score\":2}"), fits("by-number", b"{\"score\":1}")], [Some(true), Some(false)]);
+    assert_eq!([fits("by-name", b"{\"ok\":false}"), fits("by-name", b"{\"ok\":0}")], [Some(true), Some(false)]);
+    assert_eq!(gpio("by-name").at.to_string(), "line \"REJECT\"");
+}
+
+#[test]
+fn a_sink_that_is_not_right_is_an_error_with_its_key() {
+    let gpio = |more: &str| format!("[sink.s]\nkind = 'gpio'\n{more}");
+    for (text, key) in [
+        ("[sink.mqtt]\nkind = 'file'\npath = 'x'".to_owned(), "sink.mqtt"),
+        ("[sink.\"a b\"]\nkind = 'file'\npath = 'x'".to_owned(), "sink.a b"),
+        ("[sink.s]\nkind = 'file'\npath = '/'".to_owned(), "sink.s.path"),
+        ("[sink.s]\nkind = 'file'\npath = 'x'\nmax_bytes = 4095".to_owned(), "sink.s.max_bytes"),
+        ("[sink.s]\nkind = 'file'\npath = 'x'\nkeep = 1001".to_owned(), "sink.s.keep"),
+        ("[sink.s]\nkind = 'socket'\npath = 'x'\nmax_clients = 0".to_owned(), "sink.s.max_clients"),
+        (format!("[sink.s]\nkind = 'socket'\npath = '{}'", "x".repeat(108)), "sink.s.path"),
+        (gpio("line = 1"), "sink.s.line"),
+        (gpio("line = ''"), "sink.s.line"),
+        (gpio("line = 'x'\npulse_ms = 0"), "sink.s.pulse_ms"),
+        (gpio("line = 'x'\ndelay_ms = 60001"), "sink.s.delay_ms"),
+        (gpio("line = 'x'\nmin_gap_ms = -1"), "sink.s.min_gap_ms"),
+        (gpio("line = 'x'\nwhen = { pointer = 'label', is = 1 }"), "sink.s.when.pointer"),
+        (gpio("line = 'x'\nwhen = { pointer = '/label' }"), "sink.s.when"),
+        (gpio("line = 'x'\nwhen = { pointer = '/label', is = 1, above = 1 }"), "sink.s.when"),
+    ] {
+        let error = refused(&text);
+        assert!(error.contains(&format!("`{key}`")) && error.contains("allowed: "), "{text}: {error}");
+    }
+    let error = refused("[sink.s]\nkind = 'files'");
+    assert!(error.contains("files") && error.contains("`file`"), "{error}");
+    let error = refused("[sink.s]\nkind = 'file'\npath = 'x'\nsync = 'always'");
+    assert!(error.contains("always") && error.contains("interval"), "{error}");
+    let many: String = (0..=MAX_SINKS).map(|n| format!("[sink.s{n}]\nkind = 'file'\npath = 'x'\n")).collect();
+    assert!(refused(&many).contains("at most 16"));
+}
+
+#[test]
+fn home_assistant_is_told_where_the_configuration_says_so() {
+    assert_eq!(load("", &[]).unwrap().publish.home_assistant, None);
+    let told = load("[publish.home_assistant]", &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!((told.discovery_prefix.as_str(), told.channels.len()), ("homeassistant", 0));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/home-assistant.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let told = load(example, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!(told.channels, [("scratch".to_owned(), "defects".to_owned())], "the example of the documents");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/home-assistant.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let told = load(example, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!(told.channels, [("scratch".to_owned(), "defects".to_owned())], "the example of the documents");
+    let text = "[publish.home_assistant]\ndiscovery_prefix = 'ha/lab'\nchannels = ['scratch/defects']";
+    let told = load(text, &[]).unwrap().publish.home_assistant.unwrap();
+    assert_eq!((told.discovery_prefix.as_str(), &told.channels[0].1[..]), ("ha/lab", "defects"));
+    for (text, key) in [
+        ("discovery_prefix = '#'", "publish.home_assistant.discovery_prefix"),
+        ("channels = ['defects']", "publish.home_assistant.channels"),
+        ("channels = ['a/b/c']", "publish.home_assistant.channels"),
+    ] {
+        let error = refused(&format!("[publish.home_assistant]\n{text}"));
+        assert!(error.contains(&format!("`{key}`")) && error.contains("allowed: "), "{text}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("agent.toml");
+    fs::write(&main, MAIN.replace("gw-1", "gw.1") + "[publish.home_assistant]").unwrap();
+    assert!(Settings::load(&main).unwrap_err().to_string().contains("has no `.`"));
+}
+
+#[test]
+fn sparkplug_is_spoken_where_the_configuration_says_so_and_the_agent_can() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sparkplug.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    if cfg!(not(feature = "sparkplug")) {
+        let error = refused(example);
+        assert!(error.contains("`publish.sparkplug`") && error.contains("feature `sparkplug`"), "{error}");
+        return;
+    }
+    let told = load(example, &[]).unwrap().publish.sparkplug.unwrap();
+    assert_eq!((told.group.as_str(), told.edge_node.as_deref()), ("plant", Some("line-1")));
+    let told = load("[publish.sparkplug]", &[]).unwrap().publish.sparkplug.unwrap();
+    assert_eq!((told.group.as_str(), told.edge_node), ("sanderling", None));
+    let error = refused("[publish.sparkplug]\ngroup = 'a/b'");
+    assert!(error.contains("`publish.sparkplug.group`") && error.contains("allowed: "), "{error}");
+}
+
+#[test]
 fn what_must_be_said_is_asked_for_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("agent.toml");

@@ -34,6 +34,8 @@ pub enum Access {
     Change,
     /// To be read and written; it is made where it is missing, for this user alone.
     Make,
+    /// As [`Access::Make`], and for this user's group to read.
+    Share,
     /// As [`Access::Make`], and emptied.
     Replace,
 }
@@ -42,6 +44,11 @@ impl Access {
     /// Whether the file may be written.
     pub fn writes(self) -> bool {
         self != Self::Read
+    }
+
+    /// Whether a file that is missing is made.
+    pub fn makes(self) -> bool {
+        matches!(self, Self::Make | Self::Share | Self::Replace)
     }
 }
 
@@ -245,13 +252,14 @@ impl Disk for SystemDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(access.writes());
-        options.create(matches!(access, Access::Make | Access::Replace)).truncate(access == Access::Replace);
+        options.create(access.makes()).truncate(access == Access::Replace);
         // Whoever put a pipe in a file's place must not make the agent wait for its other end.
         let pipes = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file = match options.mode(0o600).custom_flags(pipes).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Err(not_a_file()),
-            opened => opened?,
-        };
+        let file =
+            match options.mode(if access == Access::Share { 0o640 } else { 0o600 }).custom_flags(pipes).open(path) {
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Err(not_a_file()),
+                opened => opened?,
+            };
         if file.metadata()?.is_file() { Ok(Box::new(SystemFile(file))) } else { Err(not_a_file()) }
     }
 

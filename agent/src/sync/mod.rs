@@ -65,6 +65,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// The sensors that are configured.
     pub sensors: BTreeSet<String>,
+    /// The sinks that are configured, beside the broker.
+    pub sinks: BTreeSet<String>,
     /// What must stay free on the disk, in bytes.
     pub reserve_bytes: u64,
     /// What bounds the pull.
@@ -126,8 +128,8 @@ impl Sync {
         }
         let desired = plan::desired(trust.trusted(), &config.device, &config.labels);
         let desired = desired.ok().filter(|_| complete).map(|(desired, _)| desired);
-        let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
-        let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, reserve_bytes };
+        let (sensors, sinks, reserve_bytes) = (&config.sensors, &config.sinks, config.reserve_bytes);
+        let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, sinks, reserve_bytes };
         lifecycle.boot(slots, desired, &mut env);
         sync.settle(false, now, &mut effects);
         (sync, effects)
@@ -207,8 +209,8 @@ impl Sync {
             }
             answer => {
                 let trusted = trust.trusted();
-                let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
-                let mut env = Env { turn: &mut turn, pull, trusted, sensors, reserve_bytes };
+                let (sensors, sinks, reserve_bytes) = (&config.sensors, &config.sinks, config.reserve_bytes);
+                let mut env = Env { turn: &mut turn, pull, trusted, sensors, sinks, reserve_bytes };
                 answered(lifecycle, answer, &mut env)?;
                 false
             }
@@ -227,15 +229,16 @@ impl Sync {
                     for (path, why) in passed_over {
                         turn.refuse(path, None, why);
                     }
-                    let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
-                    let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, reserve_bytes };
+                    let (sensors, sinks, reserve_bytes) = (&config.sensors, &config.sinks, config.reserve_bytes);
+                    let mut env =
+                        Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, sinks, reserve_bytes };
                     lifecycle.decide(desired, &mut env);
                 }
                 Err(cause) => turn.refuse("deployments", None, cause),
             }
         }
-        let (sensors, reserve_bytes) = (&config.sensors, config.reserve_bytes);
-        let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, reserve_bytes };
+        let (sensors, sinks, reserve_bytes) = (&config.sensors, &config.sinks, config.reserve_bytes);
+        let mut env = Env { turn: &mut turn, pull, trusted: trust.trusted(), sensors, sinks, reserve_bytes };
         lifecycle.again(&mut env);
         lifecycle.want(&mut env);
         while lifecycle.pulled(&mut env) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_protocol::{
     blob::{MAX_CHUNK_LEN, MAX_CHUNKS},
-    deployment::{Deployment, DeploymentError, MAX_DOCUMENT},
+    deployment::{Deployment, DeploymentError, MAX_DOCUMENT, MQTT, Module},
     digest::{Digest, Hasher},
     release::{Candidate, Release, ReleaseError, winner},
     tuf::{TrustError, Trusted},
@@ -94,6 +94,20 @@ pub enum PlanError {
         /// The sensor that it wants.
         sensor: String,
         /// The sensors that are configured.
+        known: String,
+    },
+    /// The configuration has no sink of that name.
+    #[error(
+        "module {module}, channel {channel}: there is no sink {sink:?} in the configuration (there are: {known}); add `[sink.{sink}]`, or deploy for another sink"
+    )]
+    Sink {
+        /// The module.
+        module: String,
+        /// Its channel.
+        channel: String,
+        /// The sink that it names.
+        sink: String,
+        /// The sinks that there are.
         known: String,
     },
     /// The document and what it names cannot be kept in one record.
@@ -237,6 +251,7 @@ impl Plan {
     pub fn make(
         trusted: &Trusted,
         sensors: &BTreeSet<String>,
+        sinks: &BTreeSet<String>,
         desired: &Desired,
         document: &[u8],
     ) -> Result<Self, PlanError> {
@@ -255,6 +270,7 @@ impl Plan {
                     });
                 }
             }
+            check_sinks(module, sinks)?;
             let (artifact, release) = released(trusted, &module.module, "module", MODULES)?;
             let Release::Module(released_module) = release else {
                 return Err(PlanError::Kind { path: module.module.clone(), kind: "module" });
@@ -344,6 +360,21 @@ impl Plan {
 pub(super) fn check_length(desired: &Desired) -> Result<(), PlanError> {
     let length = usize::try_from(desired.length).unwrap_or(usize::MAX);
     if length > MAX_DOCUMENT { Err(DeploymentError::TooLong { length }.into()) } else { Ok(()) }
+}
+
+/// Whether each channel goes to sinks that there are; the broker is one in any case.
+fn check_sinks(module: &Module, sinks: &BTreeSet<String>) -> Result<(), PlanError> {
+    for (channel, policy) in &module.channels {
+        if let Some(sink) = policy.sink.names().find(|sink| *sink != MQTT && !sinks.contains(*sink)) {
+            return Err(PlanError::Sink {
+                module: module.name.clone(),
+                channel: channel.clone(),
+                sink: sink.to_owned(),
+                known: std::iter::once(MQTT).chain(sinks.iter().map(String::as_str)).collect::<Vec<_>>().join(", "),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn released(

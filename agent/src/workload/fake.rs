@@ -139,7 +139,7 @@ pub struct FakeRecords {
 }
 
 impl Records for FakeRecords {
-    fn record(&mut self, module: &str, channel: &str, seq: u64, payload: &[u8]) {
+    fn record(&mut self, module: &str, channel: &str, seq: u64, _captured_ns: Option<u64>, payload: &[u8]) {
         self.records.push((module.to_owned(), channel.to_owned(), seq, payload.to_vec()));
     }
 

@@ -101,6 +101,7 @@ struct Outstanding {
     seq: u64,
     lane: usize,
     since: Duration,
+    captured_ns: u64,
 }
 
 enum Handed {
@@ -281,6 +282,14 @@ impl Inlet {
         Ok(())
     }
 
+    /// When the frame that the worker has at hand was captured, nanoseconds of the kernel's monotonic clock; `None` where that is
+    /// not the frame `seq`.
+    pub(super) fn captured(&self, seq: u64) -> Option<u64> {
+        let state = self.state.borrow();
+        let first = state.outstanding.front().filter(|first| first.seq == seq);
+        first.map(|first| first.captured_ns)
+    }
+
     /// Whether the worker has answered all that it was handed.
     pub(super) fn is_drained(&self) -> bool {
         self.state.borrow().outstanding.is_empty()
@@ -364,7 +373,8 @@ impl State {
                 lane.dropped = 0;
                 lane.in_ring += 1;
                 self.wake |= wake;
-                self.outstanding.push_back(Outstanding { seq: header.seq, lane: index, since: now });
+                let (seq, captured_ns) = (header.seq, header.captured_mono_ns);
+                self.outstanding.push_back(Outstanding { seq, lane: index, since: now, captured_ns });
                 Handed::Taken
             }
             Err(RingError::Full) => Handed::Later,

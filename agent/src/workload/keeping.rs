@@ -53,9 +53,10 @@ impl Keeping {
     }
 
     /// A record was emitted, on a channel that is granted.
-    pub(super) fn record(&mut self, channel: &str, seq: u64, payload: &[u8]) {
+    pub(super) fn record(&mut self, channel: &str, seq: u64, captured_ns: Option<u64>, payload: &[u8]) {
         if self.quota.is_none() {
-            self.instance.ports.records.borrow_mut().record(self.instance.name(), channel, seq, payload);
+            let mut to = self.instance.ports.records.borrow_mut();
+            to.record(self.instance.name(), channel, seq, captured_ns, payload);
             return;
         }
         if self.held.saturating_add(payload.len()) > MOST_HELD {
@@ -63,7 +64,7 @@ impl Keeping {
         }
         self.held += payload.len();
         let (channel, payload) = (channel.to_owned(), Bytes::copy_from_slice(payload));
-        self.records.push(Emitted { channel, seq, payload });
+        self.records.push(Emitted { channel, seq, captured_ns, payload });
     }
 
     /// The call changes a value; `None` deletes it.
@@ -114,8 +115,8 @@ impl Keeping {
         }
         self.held = 0;
         let mut to = self.instance.ports.records.borrow_mut();
-        for Emitted { channel, seq, payload } in self.records.drain(..) {
-            to.record(self.instance.name(), &channel, seq, &payload);
+        for Emitted { channel, seq, captured_ns, payload } in self.records.drain(..) {
+            to.record(self.instance.name(), &channel, seq, captured_ns, &payload);
         }
     }
 }

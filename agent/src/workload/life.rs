@@ -272,7 +272,7 @@ impl Life<'_> {
             return Err(format!("a record on channel {:?}, which is not granted", exit::clip(channel, 64)));
         }
         if self.records.take(now) {
-            self.keeping.record(channel, seq, payload);
+            self.keeping.record(channel, seq, self.instance.inlet.captured(seq), payload);
         } else {
             self.instance.tally.borrow_mut().excess.records += 1;
         }

@@ -30,7 +30,7 @@ mod ports;
 mod shared;
 mod spawn;
 mod spec;
-mod stats;
+pub(crate) mod stats;
 pub mod supervise;
 pub mod trial;
 mod worker;

@@ -41,9 +41,9 @@ pub trait Blobs {
 
 /// Takes what guests say. Called on the frame path with borrowed data, so that nothing is allocated on the way.
 pub trait Records {
-    /// A record that `module` emitted on `channel` while it handled the frame `seq` (0 from its start function). The
-    /// channel is one that the deployment grants.
-    fn record(&mut self, module: &str, channel: &str, seq: u64, payload: &[u8]);
+    /// A record that `module` emitted on `channel` while it handled the frame `seq` (0 from its start function), which was captured at
+    /// `captured_ns` of the kernel's monotonic clock. The channel is one that the deployment grants.
+    fn record(&mut self, module: &str, channel: &str, seq: u64, captured_ns: Option<u64>, payload: &[u8]);
 
     /// A line that `module` logged: level 0 error, 1 warn, 2 info, 3 debug, 4 and more trace. At most
     /// [`sanderling_protocol::worker::MAX_LOG_LINE`] bytes, limited in rate.
@@ -57,6 +57,8 @@ pub struct Emitted {
     pub channel: String,
     /// The frame during which it was emitted; 0 from the start function.
     pub seq: u64,
+    /// When that frame was captured, nanoseconds of the kernel's monotonic clock.
+    pub captured_ns: Option<u64>,
     /// The record.
     pub payload: Bytes,
 }

@@ -2,7 +2,7 @@
 
 /// Times of the last frames, for percentiles. Takes a fixed amount of memory.
 #[derive(Clone, Debug)]
-pub(super) struct FrameTimes {
+pub(crate) struct FrameTimes {
     micros: Box<[u32]>,
     next: usize,
     filled: usize,
@@ -13,12 +13,12 @@ const WINDOW: usize = 1024;
 
 impl FrameTimes {
     /// No times yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { micros: vec![0; WINDOW].into_boxed_slice(), next: 0, filled: 0 }
     }
 
     /// Adds one, in nanoseconds; the oldest makes room.
-    pub(super) fn add(&mut self, nanos: u64) {
+    pub(crate) fn add(&mut self, nanos: u64) {
         if let Some(slot) = self.micros.get_mut(self.next) {
             *slot = u32::try_from(nanos / 1000).unwrap_or(u32::MAX);
         }
@@ -27,7 +27,7 @@ impl FrameTimes {
     }
 
     /// The median and the 99th percentile, in microseconds; zeros where there are no times.
-    pub(super) fn p50_p99(&self) -> (u64, u64) {
+    pub(crate) fn p50_p99(&self) -> (u64, u64) {
         let mut sorted: Vec<u32> = self.micros.iter().take(self.filled).copied().collect();
         sorted.sort_unstable();
         // The nearest rank: the smallest value that so many percent do not exceed.

@@ -39,7 +39,18 @@ impl Mosquitto {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = pki.broker(hosts, expired);
         // A line for each tree that the tests use: Mosquitto's `topic` lines are for anonymous clients alone.
-        let trees = ["sanderling/#", "repo/#", "data/#", "chunk/#", "answers/#", "blob", "flood", "log", "allowed"];
+        let trees = [
+            "sanderling/#",
+            "spBv1.0/#",
+            "repo/#",
+            "data/#",
+            "chunk/#",
+            "answers/#",
+            "blob",
+            "flood",
+            "log",
+            "allowed",
+        ];
         let acl: String = trees.iter().map(|tree| format!("pattern readwrite {tree}\n")).collect();
         fs::write(folder.path().join("acl"), acl).unwrap();
         // Between choosing a port and using it another may take it; then the broker ends and the next is tried.

@@ -86,8 +86,8 @@ fn provision(command: Provision, scene: &Scene) -> Result<()> {
     let Scene { home, topics, say } = scene;
     let authority = Authority::open(home)?;
     match command {
-        Provision::Broker(address) => {
-            let file = provision::mosquitto(home, &authority, &address, topics)?;
+        Provision::Broker(options) => {
+            let file = provision::mosquitto(home, &authority, &options, topics)?;
             provision::operator(home, &authority)?;
             say.line(
                 format!("run it with: mosquitto -c {}", file.display()),

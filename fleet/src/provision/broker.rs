@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sanderling_protocol::topics::Topics;
 
-use super::{Authority, BrokerAddress, OPERATOR};
+use super::{Authority, BrokerOptions, HOME_ASSISTANT, OPERATOR};
 use crate::home::{self, Home};
 
 /// Writes `broker/` and returns the configuration file.
 pub(crate) fn mosquitto(
     home: &Home,
     authority: &Authority,
-    address: &BrokerAddress,
+    options: &BrokerOptions,
     topics: &Topics,
 ) -> Result<PathBuf> {
+    let address = &options.address;
     let mut names = vec![address.host.clone()];
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().filter(|name| *name != address.host));
     let issued = authority.server(&names)?;
@@ -23,7 +24,15 @@ pub(crate) fn mosquitto(
     home::write(&folder.join("broker.pem"), issued.cert.as_bytes())?;
     home::write_secret(&folder.join("broker.key"), issued.key.as_bytes())?;
     home::write(&folder.join("ca.pem"), authority.cert.as_bytes())?;
-    home::write(&folder.join("acl"), access_list(topics).as_bytes())?;
+    let mut list = access_list(topics);
+    if let Some(prefix) = &options.home_assistant {
+        let discovery = Topics::new(prefix)?;
+        list.push_str(&home_assistant_list(topics, &discovery));
+        let issued = authority.client(HOME_ASSISTANT)?;
+        home::write(&folder.join("home-assistant.pem"), issued.cert.as_bytes())?;
+        home::write_secret(&folder.join("home-assistant.key"), issued.key.as_bytes())?;
+    }
+    home::write(&folder.join("acl"), list.as_bytes())?;
     std::fs::create_dir_all(folder.join("data"))?;
     let folder = folder.canonicalize().with_context(|| format!("could not find {}", folder.display()))?;
     let shown = folder.display();
@@ -87,6 +96,24 @@ pattern write {prefix}/device/%u/log
 pattern write {prefix}/device/%u/data/#
 pattern write {prefix}/device/%u/batch/#
 pattern write {prefix}/device/%u/answer/#
+"
+    )
+}
+
+/// Home Assistant reads what devices say, and each device writes what Home Assistant finds it by.
+fn home_assistant_list(topics: &Topics, discovery: &Topics) -> String {
+    let (prefix, discovery) = (topics.prefix(), discovery.prefix());
+    format!(
+        "
+# What each device tells Home Assistant of itself.
+pattern readwrite {discovery}/device/%u/#
+
+# Home Assistant, by the common name of its certificate.
+user {HOME_ASSISTANT}
+topic read {prefix}/device/+/status
+topic read {prefix}/device/+/reported
+topic read {prefix}/device/+/data/#
+topic readwrite {discovery}/#
 "
     )
 }

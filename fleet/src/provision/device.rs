@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sanderling_protocol::topics::{DeviceId, Topics};
 
-use super::{Authority, BrokerAddress, OPERATOR};
+use super::{Authority, BrokerAddress, HOME_ASSISTANT, OPERATOR};
 use crate::{
     home::{self, Home},
     repo,
@@ -41,6 +41,9 @@ pub(crate) fn device(
     }
     if options.id.as_str() == OPERATOR {
         bail!("{OPERATOR} is the operator's own name, with all rights at the broker; give the device another id");
+    }
+    if options.id.as_str() == HOME_ASSISTANT {
+        bail!("{HOME_ASSISTANT} is the name that Home Assistant has at the broker; give the device another id");
     }
     let root = home::read(&repo::root_file(home)?)?;
     let issued = authority.client(options.id.as_str())?;

@@ -25,8 +25,20 @@ pub(crate) struct BrokerAddress {
     pub(crate) port: u16,
 }
 
+/// A broker to write a configuration for.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct BrokerOptions {
+    #[command(flatten)]
+    pub(crate) address: BrokerAddress,
+    /// Let devices tell Home Assistant of themselves below this topic, and make a certificate for it to connect with.
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "homeassistant")]
+    pub(crate) home_assistant: Option<String>,
+}
+
 /// The common name of the operator's certificate, which the access list lets read and write everything.
 pub(crate) const OPERATOR: &str = "operator";
+/// The common name of Home Assistant's certificate, which the access list lets read what devices say.
+pub(crate) const HOME_ASSISTANT: &str = "home-assistant";
 
 /// Certificate and private key files.
 #[derive(Clone, Debug)]

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{SettingsError, Table};
-use crate::sensors::SocketSettings;
-
-/// sockaddr_un has room for 108 bytes, a terminating zero included.
-const LONGEST_PATH: usize = 107;
+use crate::{sensors::SocketSettings, unix_socket::LONGEST_PATH};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

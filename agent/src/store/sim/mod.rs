@@ -215,7 +215,7 @@ impl Disk for SimDisk {
         }
         let id = match found {
             Some(id) => id,
-            None if matches!(access, Access::Make | Access::Replace) => {
+            None if access.makes() => {
                 self.change_names(|tree| tree.link(path, Node::File(Content::default())).map(drop))?;
                 self.state().tree.find(path)?
             }

@@ -55,6 +55,7 @@ pub(in crate::sync) struct Env<'a, 't> {
     pub(in crate::sync) pull: &'a mut Pull,
     pub(in crate::sync) trusted: &'a Trusted,
     pub(in crate::sync) sensors: &'a BTreeSet<String>,
+    pub(in crate::sync) sinks: &'a BTreeSet<String>,
     pub(in crate::sync) reserve_bytes: u64,
 }
 
@@ -141,7 +142,7 @@ impl Lifecycle {
             }
             return;
         };
-        match Plan::make(env.trusted, env.sensors, &desired, &document) {
+        match Plan::make(env.trusted, env.sensors, env.sinks, &desired, &document) {
             Ok(plan) => self.adopt(Arc::new(plan), env),
             Err(cause) => self.refuse(&desired, cause.to_string(), env),
         }

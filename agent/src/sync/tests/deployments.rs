@@ -332,6 +332,12 @@ fn refuses_what_the_device_cannot_run_and_says_why() {
         ),
         (
             json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [
+                { "name": "m", "module": B, "input": [], "grants": ["emit:c"],
+                  "channels": { "c": { "sink": ["mqtt", "log", "gate"] } } } ] }),
+            "module m, channel c: there is no sink \"gate\" in the configuration (there are: mqtt, log)",
+        ),
+        (
+            json!({ "schema": "sanderling.deployment/1", "name": "x", "modules": [
                 { "name": "m", "module": B, "input": [], "grants": ["infer"] } ] }),
             "ceiling",
         ),

@@ -81,6 +81,7 @@ pub(super) fn config() -> Config {
         device: "gw-1".into(),
         labels: BTreeMap::new(),
         sensors: BTreeSet::from(["cam0".to_owned()]),
+        sinks: BTreeSet::from(["log".to_owned()]),
         reserve_bytes: 1000,
         limits: Limits { backoff, ..Limits::default() },
         seed: 7,

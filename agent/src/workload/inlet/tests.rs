@@ -134,6 +134,20 @@ fn answers_out_of_order_are_a_breach() {
 }
 
 #[test]
+fn tells_when_the_frame_at_hand_was_captured() {
+    let bench = bench(&[Policy::Queue(10)]);
+    bench.open();
+    for seq in [1, 2] {
+        let block = bench.pool.take(1).unwrap();
+        let header = FrameHeader { seq, captured_mono_ns: 100 * seq, ..FrameHeader::new("cam0", 0) };
+        bench.inlet.offer(0, &block.frame(header, 0, 1).unwrap());
+    }
+    assert_eq!([1, 2, 0].map(|seq| bench.inlet.captured(seq)), [Some(100), None, None], "of the frame at hand alone");
+    bench.answer(1);
+    assert_eq!(bench.inlet.captured(2), Some(200));
+}
+
+#[test]
 fn a_damaged_ring_is_told_and_used_no_more() {
     let bench = bench(&[Policy::Queue(10)]);
     bench.open();

@@ -68,7 +68,7 @@ struct Heard {
 }
 
 impl Records for Heard {
-    fn record(&mut self, _module: &str, _channel: &str, _seq: u64, payload: &[u8]) {
+    fn record(&mut self, _module: &str, _channel: &str, _seq: u64, _captured_ns: Option<u64>, payload: &[u8]) {
         self.records += 1;
         self.last = payload.to_vec();
     }

@@ -38,7 +38,7 @@ impl Group {
             },
             Self {
                 name: "workers",
-                rows: &["frames-saturated", "frame-64", "frame-640x480"],
+                rows: &["frames-saturated", "frame-64", "frame-640x480", "pulse"],
                 measure: rows::workers::measure,
             },
             Self {

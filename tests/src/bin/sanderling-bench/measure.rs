@@ -27,6 +27,11 @@ impl Moment {
         Self(Instant::now())
     }
 
+    /// Seconds from an earlier one to this one.
+    pub(crate) fn after(self, earlier: Self) -> f64 {
+        self.0.saturating_duration_since(earlier.0).as_secs_f64()
+    }
+
     /// Seconds since.
     pub(crate) fn past(self) -> f64 {
         self.0.elapsed().as_secs_f64()

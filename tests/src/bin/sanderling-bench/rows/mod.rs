@@ -9,5 +9,6 @@ pub(crate) mod isolated;
 pub(crate) mod memory;
 pub(crate) mod outbox;
 pub(crate) mod pull;
+mod pulse;
 pub(crate) mod recording;
 pub(crate) mod workers;

@@ -38,10 +38,10 @@ const SATURATED: u64 = 500_000;
 const IN_FLIGHT: u64 = 3500;
 const BATCH: u64 = 64;
 const ROUNDS: usize = 5;
-const SINGLES: usize = 300;
+pub(super) const SINGLES: usize = 300;
 /// Between single frames, so that each finds a worker asleep.
-const PAUSE: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures the rows.
 pub(crate) fn measure() -> Result<Vec<Row>> {
@@ -50,7 +50,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
 
 async fn rows() -> Result<Vec<Row>> {
     let mut bench = Bench::new(sanderling_tests::program("sanderling-worker"))?;
-    let rows = vec![
+    let mut rows = vec![
         saturated(&mut bench).await?,
         single(&mut bench, "frame-64", "one frame of 64 bytes to the worker and its record back", 64, 60.0).await?,
         single(
@@ -62,7 +62,8 @@ async fn rows() -> Result<Vec<Row>> {
         )
         .await?,
     ];
-    bench.workloads.stop_all().await;
+    bench.stop().await;
+    rows.push(super::pulse::measure(sanderling_tests::program("sanderling-worker")).await?);
     Ok(rows)
 }
 
@@ -80,8 +81,7 @@ async fn saturated(bench: &mut Bench) -> Result<Row> {
 }
 
 async fn single(bench: &mut Bench, name: &'static str, what: &str, length: usize, most: f64) -> Result<Row> {
-    let spec = bench.spec(&with_imports(EMIT, 7, EMITS)?, &json!("latest"), length);
-    bench.run(spec).await?;
+    bench.run(emitting(bench, length)?).await?;
     let (mut ours, mut threads) = (vec![], vec![]);
     let (to, from) = echo();
     for _ in 0..SINGLES {
@@ -93,8 +93,7 @@ async fn single(bench: &mut Bench, name: &'static str, what: &str, length: usize
         threads.push(began.past() * 1e6);
     }
     // Behind the frames, so that none of them pays for it.
-    let report = bench.workloads.reports(bench.generation).pop().context("no report")?;
-    let guest = report.frame_us_p50 as f64;
+    let guest = bench.guest_us()?;
     let what = format!("{what}, less the guest's own {guest} µs");
     let row =
         Row::new(name, what, "µs", median(ours) - guest).beside("there and back between threads", median(threads));
@@ -115,8 +114,13 @@ fn flood_a_channel() -> Result<f64> {
     Ok(began.past())
 }
 
+/// A module that emits a record for each frame.
+pub(super) fn emitting(bench: &Bench, length: usize) -> Result<ModuleSpec> {
+    Ok(bench.spec(&with_imports(EMIT, 7, EMITS)?, &json!("latest"), length))
+}
+
 /// A thread that answers.
-fn echo() -> (std::sync::mpsc::SyncSender<()>, std::sync::mpsc::Receiver<()>) {
+pub(super) fn echo() -> (std::sync::mpsc::SyncSender<()>, std::sync::mpsc::Receiver<()>) {
     let ((to, asked), (answer, from)) = (sync_channel(1), sync_channel(1));
     std::thread::spawn(move || asked.into_iter().try_for_each(|()| answer.send(())));
     (to, from)
@@ -126,7 +130,7 @@ fn echo() -> (std::sync::mpsc::SyncSender<()>, std::sync::mpsc::Receiver<()>) {
 struct Heard(Rc<Notify>);
 
 impl Records for Heard {
-    fn record(&mut self, _module: &str, _channel: &str, _seq: u64, _payload: &[u8]) {
+    fn record(&mut self, _module: &str, _channel: &str, _seq: u64, _captured_ns: Option<u64>, _payload: &[u8]) {
         self.0.notify_one();
     }
 
@@ -135,7 +139,7 @@ impl Records for Heard {
     }
 }
 
-struct Bench {
+pub(super) struct Bench {
     stand: Stand,
     workloads: Workloads,
     events: mpsc::UnboundedReceiver<WorkloadEvent>,
@@ -148,7 +152,12 @@ struct Bench {
 impl Bench {
     fn new(program: PathBuf) -> Result<Self> {
         let heard = Rc::new(Notify::new());
-        let stand = Stand::new(Rc::new(RefCell::new(Heard(heard.clone()))));
+        Self::with(program, Rc::new(RefCell::new(Heard(heard.clone()))), heard)
+    }
+
+    /// With records that go there; `heard` is told of them.
+    pub(super) fn with(program: PathBuf, records: Rc<RefCell<dyn Records>>, heard: Rc<Notify>) -> Result<Self> {
+        let stand = Stand::new(records);
         let (workloads, events) = stand.workloads(Options::new(program));
         let sensor = stand.router.sensor("cam0").context("no room for a sensor")?;
         Ok(Self { stand, workloads, events, sensor, heard, generation: 0, seq: Cell::new(0) })
@@ -162,7 +171,7 @@ impl Bench {
     }
 
     /// Runs a module in the place of whatever ran before, and waits until it takes frames.
-    async fn run(&mut self, spec: ModuleSpec) -> Result<()> {
+    pub(super) async fn run(&mut self, spec: ModuleSpec) -> Result<()> {
         let old = self.generation;
         self.generation += 1;
         self.workloads.start(self.generation, vec![spec])?;
@@ -215,13 +224,30 @@ impl Bench {
         Ok(took)
     }
 
-    /// Seconds from a frame's way into the router to its record's way out.
-    async fn round_trip(&self, length: usize) -> Result<f64> {
+    /// Gives a frame to a worker that sleeps. Says when.
+    pub(super) async fn offer(&self, length: usize) -> Result<Moment> {
         let frame = self.frame(length)?;
         tokio::time::sleep(PAUSE).await;
         let began = Moment::now();
         self.stand.router.frame(self.sensor, &frame);
         self.stand.router.flush();
+        Ok(began)
+    }
+
+    /// The median of what the guest itself takes for a frame, in microseconds.
+    pub(super) fn guest_us(&self) -> Result<f64> {
+        let report = self.workloads.reports(self.generation).pop().context("no report")?;
+        Ok(report.frame_us_p50 as f64)
+    }
+
+    /// Stops the worker.
+    pub(super) async fn stop(&self) {
+        self.workloads.stop_all().await;
+    }
+
+    /// Seconds from a frame's way into the router to its record's way out.
+    async fn round_trip(&self, length: usize) -> Result<f64> {
+        let began = self.offer(length).await?;
         tokio::time::timeout(PATIENCE, self.heard.notified()).await.context("no record came back")?;
         Ok(began.past())
     }
