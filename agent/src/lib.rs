@@ -10,6 +10,8 @@ pub mod doctor;
 pub mod driver;
 pub mod frames;
 pub mod health;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod link;
 pub mod logging;
 pub mod outbox;
@@ -21,4 +23,5 @@ pub mod settings;
 pub mod state;
 pub mod store;
 pub mod sync;
+pub mod unix_socket;
 pub mod workload;

@@ -6,31 +6,22 @@
 //! Reading never stalls: frames that no module takes in time are dropped by the policy of the module's input, so a
 //! slow module never holds up a writer, or another module. A writer that must not lose frames paces itself.
 //!
-//! Invariants: the socket file has mode 0660 from its first moment, and is removed when the sensor ends. What lies at its path
-//! is replaced only if it is a socket that nobody listens to.
+//! Invariants: those of [`crate::unix_socket`].
 //!
 //! Limits: a writer holds a buffer of 64 KiB, or of its largest frame.
 
-use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
-    pin::Pin,
-    rc::Rc,
-    time::Duration,
-};
+use std::{io, pin::Pin, rc::Rc, time::Duration};
 
-use rustix::fs::Mode;
-use tokio::{
-    net::{UnixListener, UnixStream},
-    task::JoinSet,
-};
+use tokio::{net::UnixStream, task::JoinSet};
 
 use super::{
     Outlet, Sensor, SocketSettings,
     wire::{self, Cut, FrameError},
 };
-use crate::frames::{Block, Pool};
+use crate::{
+    frames::{Block, Pool},
+    unix_socket::{self, Listening},
+};
 
 /// More writers than these are turned away.
 const MOST_WRITERS: usize = 64;
@@ -65,7 +56,7 @@ impl Sensor for Socket {
 async fn run(settings: SocketSettings, outlet: Rc<Outlet>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let why = match listen(&settings.path) {
+        let why = match unix_socket::listen(&settings.path) {
             Ok(listening) => {
                 outlet.well();
                 pause = FIRST_PAUSE;
@@ -79,51 +70,13 @@ async fn run(settings: SocketSettings, outlet: Rc<Outlet>) {
     }
 }
 
-struct Listening {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn listen(path: &Path) -> io::Result<Listening> {
-    clear(path)?;
-    // The file must not be open to all even for a moment. Nothing else runs on this thread meanwhile, and what another
-    // thread creates has fewer rights for that moment, not more.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o117));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listening = Listening { listener: listener?, path: path.to_owned() };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listening)
-}
-
-/// Removes a socket that nobody listens to.
-fn clear(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    if !found.file_type().is_socket() {
-        return Err(io::Error::other("something that is no socket lies there; remove it, or set another `path`"));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::other("another program listens there; stop it, or set another `path`")),
-        Err(_) => fs::remove_file(path),
-    }
-}
-
 /// Serves writers until the listener fails.
 async fn accept(listening: &Listening, max_frame: usize, outlet: &Rc<Outlet>) -> io::Error {
     let mut writers = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listening.listener.accept() => match accepted {
-                Ok((stream, _)) if writers.len() < MOST_WRITERS => {
+            accepted = listening.accept() => match accepted {
+                Ok(stream) if writers.len() < MOST_WRITERS => {
                     let outlet = outlet.clone();
                     writers.spawn_local(async move { serve(stream, max_frame, &outlet).await });
                 }
@@ -253,7 +206,12 @@ mod tests {
     use super::*;
     use crate::sensors::fake::{Bench, until};
     use sanderling_guest::frame::{FrameHeader, Kind};
-    use std::{io::Write, os::unix::net::UnixStream as StdStream};
+    use std::{
+        fs,
+        io::Write,
+        os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+        path::Path,
+    };
 
     fn settings(folder: &tempfile::TempDir, max_frame: usize) -> SocketSettings {
         SocketSettings { path: folder.path().join("frames.sock"), max_frame }
