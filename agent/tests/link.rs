@@ -457,3 +457,17 @@ async fn two_devices_with_one_id_are_told_of_each_other() {
     let error = first.down().await;
     assert!(error.to_string().contains("same id"), "{error}");
 }
+
+#[tokio::test]
+async fn a_connection_without_anything_to_do_gets_on_by_its_pings() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+    device.up().await;
+    let mark = device.link.mark();
+    assert!(mark.within.is_some_and(|within| within < std::time::Duration::from_secs(60)), "{mark:?}");
+    // Birth, SUBACK and all that are over by then; pings go on for ever.
+    while device.link.mark().steps < mark.steps + 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

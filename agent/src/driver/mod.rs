@@ -15,6 +15,7 @@ mod capsules;
 mod capture;
 mod commands;
 mod effects;
+mod health;
 mod incoming;
 mod keeper;
 mod logs;
@@ -206,7 +207,7 @@ impl Driver {
     /// Everything that follows from what was taken in.
     fn settle(&mut self) {
         let now = self.mono();
-        self.watchdog.progress(now, &*self.notify);
+        self.give_sign_of_life(now);
         if self.sync.wake_at().is_some_and(|at| Duration::from_millis(at) <= now) {
             self.decide(Event::Tick);
         }

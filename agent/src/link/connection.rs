@@ -101,8 +101,7 @@ impl<'a> Connection<'a> {
     /// Connects and serves until the end.
     pub(super) async fn run(mut self, events: EventLoop) -> End {
         let (sender, mut came) = mpsc::channel(1);
-        let broker = self.broker;
-        let client = poll(events, sender, broker.keep_alive);
+        let client = poll(events, sender, self.broker.keep_alive, &self.shared.pulse);
         tokio::pin!(client);
         let error = tokio::select! {
             // What was acknowledged before the end still counts, so this side is asked first.

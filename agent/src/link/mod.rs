@@ -38,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::health::progress::Mark;
 pub use error::{LinkError, LinkRefusal};
 pub use limits::BrokerLimits;
 
@@ -51,6 +52,9 @@ pub const MAX_WAITING: usize = 64;
 pub const MAX_OUTSTANDING: u16 = 32;
 /// At most this many events wait for the driver; a message is an event.
 pub const EVENT_CAPACITY: usize = 16;
+
+/// How much later than it means to the link may do something, before it counts as stuck: names are resolved and files read in this time too.
+const SLACK: Duration = Duration::from_secs(30);
 
 /// A request with more correlation data than this, in bytes, is not answered: it would be kept until the answer is acknowledged.
 pub const MAX_CORRELATION: usize = 1024;
@@ -208,6 +212,10 @@ pub trait Link: Send + Sync {
 
     /// How many more publishes fit now; 0 while the link is down.
     fn room(&self) -> usize;
+
+    /// How far the task is that serves the connection. A link that is down and tries again gets on; one that does neither of what it has to
+    /// within its own timeouts does not.
+    fn mark(&self) -> Mark;
 
     /// Says goodbye: publishes the retained status `online: false`, disconnects, and ends the events.
     fn close(&self);

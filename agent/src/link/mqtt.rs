@@ -20,13 +20,13 @@ use tokio::{net::TcpStream, sync::mpsc};
 
 use super::{
     EVENT_CAPACITY, Link, LinkError, LinkEvent, LinkEvents, LinkRefusal, MAX_OUTSTANDING, MAX_PACKET, MAX_WAITING,
-    Publish,
+    Publish, SLACK,
     backoff::Backoff,
     connection::{Connection, End},
     shared::Shared,
     tls,
 };
-use crate::{clock::Clock, settings::BrokerSettings};
+use crate::{clock::Clock, health::progress::Mark, settings::BrokerSettings};
 
 /// Packets that are read before the driver is given the first of them. One, because a packet may take thirty times its length
 /// once it is taken apart: 132 KiB of short user properties are 20,000 pairs of strings.
@@ -71,6 +71,10 @@ impl Link for MqttLink {
         self.shared.room()
     }
 
+    fn mark(&self) -> Mark {
+        self.shared.pulse.mark()
+    }
+
     fn close(&self) {
         self.shared.close();
     }
@@ -101,8 +105,14 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
+        self.connect_again_and_again().await;
+        self.shared.pulse.rest();
+    }
+
+    async fn connect_again_and_again(&mut self) {
         while !self.shared.closing() {
             let began = self.clock.mono();
+            self.shared.pulse.step(self.config.broker.connect_timeout + SLACK);
             let end = self.connect_once().await;
             self.shared.down();
             let error = match end {
@@ -117,6 +127,7 @@ impl Task {
             if self.events.send(LinkEvent::Down { error, retry_in }).await.is_err() {
                 return;
             }
+            self.shared.pulse.step(retry_in + SLACK);
             self.wait(retry_in).await;
         }
     }
@@ -218,5 +229,37 @@ mod tests {
         let Ok(listener) = TcpListener::bind(("::1", 0)).await else { return };
         let port = listener.local_addr().unwrap().port();
         assert!(connect("::1".to_owned(), port).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_link_that_never_gets_a_connection_gets_on_and_one_that_is_closed_rests() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = BrokerSettings {
+            host: "localhost".to_owned(),
+            port: 8883,
+            ca: folder.path().join("ca.pem"),
+            cert: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            topics: sanderling_protocol::topics::Topics::default(),
+            keep_alive: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            backoff_min: Duration::from_millis(1),
+            backoff_max: Duration::from_secs(3600),
+        };
+        let device = "gw-1".parse().unwrap();
+        let config = LinkConfig { broker, device, agent: String::new(), boot: String::new() };
+        let (link, mut events, task) = link(config, Arc::new(crate::clock::FakeClock::at(0)), Box::new(|| 0));
+        let task = tokio::spawn(task);
+        for attempt in 1..4 {
+            let Some(LinkEvent::Down { retry_in, .. }) = events.recv().await else { unreachable!() };
+            // One for the attempt, and one for the wait that follows.
+            while link.mark().steps < 2 * attempt {
+                tokio::task::yield_now().await;
+            }
+            assert!(link.mark().within.is_some_and(|within| within >= retry_in));
+        }
+        link.close();
+        task.await.unwrap();
+        assert_eq!(link.mark().within, None);
     }
 }
