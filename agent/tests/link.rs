@@ -471,3 +471,50 @@ async fn a_connection_without_anything_to_do_gets_on_by_its_pings() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart_and_without_a_last_will() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let mut watcher = start("watcher", settings(&pki, "watcher", broker.port));
+    watcher.link.subscribe(topics(&["sanderling/v1/device/gw-1/status"])).unwrap();
+    watcher.subscribed().await;
+    let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+    let mut sessions = vec![device.up().await];
+    for _ in 0..3 {
+        // Certificate and key of the same names as before, one after the other.
+        pki.device("gw-1");
+        assert_eq!(device.down().await, LinkError::Renewed);
+        sessions.push(device.up().await);
+    }
+    for session in &sessions {
+        let birth = status(&watcher.message().await.payload);
+        assert_eq!((&birth.session, birth.online), (session, true), "{sessions:?}");
+    }
+    // Nothing but the connection is new.
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_refused_and_the_connection_stands() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let settings = settings(&pki, "gw-1", broker.port);
+    let mut device = start("gw-1", settings.clone());
+    device.up().await;
+    let key = std::fs::read(&settings.key).unwrap();
+    pki.device("gw-1");
+    // The old key again, in the moment after.
+    std::fs::write(&settings.key, key).unwrap();
+    let refused = device
+        .until(|event| match event {
+            LinkEvent::Certificate { refused: Some(error), .. } => Some(error.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(refused.contains("does not go with"), "{refused}");
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+    assert!(!device.passed.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "{:?}", device.passed);
+    pki.device("gw-1");
+    assert_eq!(device.down().await, LinkError::Renewed);
+}

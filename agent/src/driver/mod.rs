@@ -126,6 +126,8 @@ struct Driver {
     works: Works,
     sensors: Sensors,
     gathered: Rc<std::cell::RefCell<Gathered>>,
+    /// When this device's certificate expires, Unix seconds.
+    certificate_expires: Option<i64>,
     saved_time: Option<i64>,
     time_saved_at: Duration,
     connection: Option<Connection>,
@@ -220,6 +222,7 @@ impl Driver {
         }
         if now >= self.time_saved_at + TIME_EVERY {
             self.time_saved_at = now;
+            self.warn_of_expiry();
             self.keeper.give(Job::Time(self.time_to_save()));
         }
         self.settle_captures();

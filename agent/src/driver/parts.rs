@@ -222,7 +222,7 @@ fn shipped_root(settings: &Settings) -> Result<Vec<u8>, DriverError> {
     if !settings.paths.worker.is_file() {
         return Err(DriverError::Worker { path: settings.paths.worker.clone() });
     }
-    tls::client_config(&settings.broker).map_err(DriverError::Credentials)?;
+    tls::load(&settings.broker).map_err(DriverError::Credentials)?;
     Ok(root)
 }
 
@@ -344,6 +344,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         works,
         sensors,
         gathered,
+        certificate_expires: None,
         saved_time: loaded.saved_time,
         time_saved_at: Duration::ZERO,
         connection: None,

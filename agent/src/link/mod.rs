@@ -11,6 +11,8 @@
 //!   retained message again. One SUBSCRIBE is in flight at a time; later ones join the one that waits.
 //! - No call here waits. What does not fit is refused with [`LinkRefusal`], so the caller can never be in the way of the
 //!   task that serves the connection.
+//! - Certificate, key and CA are renewed without a restart: what lies in their files is used at the next connection, and a connection that
+//!   stands is ended for it when nothing is outstanding. What cannot be used is told of, and changes nothing.
 //! - Everything is bounded: [`MAX_TOPICS`] subscriptions, [`MAX_WAITING`] publishes that wait,
 //!   [`MAX_OUTSTANDING`] without their PUBACK, [`EVENT_CAPACITY`] events that are not taken. A driver that is slow
 //!   makes the link stop reading: TCP holds the broker back.
@@ -28,6 +30,7 @@ mod answers;
 mod backoff;
 mod classify;
 mod connection;
+mod credentials;
 mod error;
 mod intake;
 mod limits;
@@ -158,6 +161,13 @@ pub enum LinkEvent {
         error: LinkError,
         /// When the next attempt is made.
         retry_in: Duration,
+    },
+    /// What is known of this device's certificate has changed.
+    Certificate {
+        /// When the one that is used expires, Unix seconds.
+        expires: Option<i64>,
+        /// Why the one in the files is not used.
+        refused: Option<LinkError>,
     },
     /// A message came.
     Message(Message),

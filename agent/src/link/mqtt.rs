@@ -22,9 +22,9 @@ use super::{
     EVENT_CAPACITY, Link, LinkError, LinkEvent, LinkEvents, LinkRefusal, MAX_OUTSTANDING, MAX_PACKET, MAX_WAITING,
     Publish, SLACK,
     backoff::Backoff,
-    connection::{Connection, End},
+    connection::{Connection, End, Ground},
+    credentials::Credentials,
     shared::Shared,
-    tls,
 };
 use crate::{clock::Clock, health::progress::Mark, settings::BrokerSettings};
 
@@ -90,7 +90,8 @@ pub fn link(
     let shared = Arc::new(Shared::default());
     let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
     let backoff = Backoff::new(config.broker.backoff_min, config.broker.backoff_max);
-    let task = Task { config, clock, random, shared: Arc::clone(&shared), events, backoff };
+    let credentials = Credentials::new();
+    let task = Task { config, clock, random, shared: Arc::clone(&shared), events, backoff, credentials };
     (MqttLink { shared }, receiver, task.run())
 }
 
@@ -101,6 +102,7 @@ struct Task {
     shared: Arc<Shared>,
     events: mpsc::Sender<LinkEvent>,
     backoff: Backoff,
+    credentials: Credentials,
 }
 
 impl Task {
@@ -117,8 +119,17 @@ impl Task {
             self.shared.down();
             let error = match end {
                 End::Closed => return,
+                End::Renewed => {
+                    tracing::info!("the connection is made again with a renewed certificate, key or CA");
+                    let down = LinkEvent::Down { error: LinkError::Renewed, retry_in: Duration::ZERO };
+                    if self.events.send(down).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 End::Lost(error) => error,
             };
+            self.credentials.failed(&error);
             if self.clock.mono().saturating_sub(began) >= self.config.broker.keep_alive {
                 self.backoff.reset();
             }
@@ -139,15 +150,19 @@ impl Task {
         match self.client(&farewell) {
             Err(error) => End::Lost(error),
             Ok((client, events)) => {
-                let connection =
-                    Connection::new(&self.config.broker, &self.shared, &self.events, client, session, birth, farewell);
-                connection.run(events).await
+                let on = Ground {
+                    broker: &self.config.broker,
+                    shared: &self.shared,
+                    events: &self.events,
+                    credentials: &mut self.credentials,
+                };
+                Connection::new(on, client, session, birth, farewell).run(events).await
             }
         }
     }
 
-    fn client(&self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
-        let tls = tls::client_config(&self.config.broker)?;
+    fn client(&mut self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
+        let tls = self.credentials.choose(&self.config.broker)?;
         let options = options(&self.config, tls, will);
         // Acknowledgements that the broker owes us are bounded by MAX_OUTSTANDING; the rest are subscriptions.
         let capacity = usize::from(MAX_OUTSTANDING) + MAX_WAITING;
@@ -245,6 +260,7 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(1),
             backoff_max: Duration::from_secs(3600),
+            reload: Duration::from_secs(5),
         };
         let device = "gw-1".parse().unwrap();
         let config = LinkConfig { broker, device, agent: String::new(), boot: String::new() };

@@ -3,32 +3,52 @@
 //! Invariants: only the configured CA is trusted, never the system's. The crypto provider is named here and not taken
 //! from process-wide state.
 //! Failure modes: a file that is missing, empty or of another form is a [`LinkError::Credentials`] that names it. The
-//! files are read anew for every connection, so that a renewed certificate needs no restart.
+//! files are read anew for every connection; when is a matter of `credentials`.
 //! Limits: files of 256 KiB; TLS 1.2 and 1.3.
 
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use sanderling_protocol::digest::Digest;
 
 use super::LinkError;
-use crate::settings::BrokerSettings;
+use crate::{certificate, settings::BrokerSettings};
 
 const MAX_FILE: u64 = 256 * 1024;
+/// What the file of the certificate should hold.
+pub(super) const CERTIFICATE: &str = "this device's certificate";
 
-/// The TLS configuration for the broker in these settings.
+/// What is made of the files of authority, certificate and key.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// For the broker in the settings.
+    pub config: Arc<ClientConfig>,
+    /// Of the content of all three.
+    pub digest: Digest,
+    /// The common name of the certificate.
+    pub common_name: Option<String>,
+    /// When the certificate expires, Unix seconds.
+    pub expires: Option<i64>,
+}
+
+/// Reads what the settings name for TLS with the broker.
 ///
 /// # Errors
 /// [`LinkError::Credentials`].
-pub fn client_config(broker: &BrokerSettings) -> Result<Arc<ClientConfig>, LinkError> {
+pub fn load(broker: &BrokerSettings) -> Result<Loaded, LinkError> {
     let mut roots = RootCertStore::empty();
     let what = "the broker's CA";
-    for authority in certificates(&broker.ca, what)? {
+    let authority = read(&broker.ca, what)?;
+    for authority in certificates(&authority, &broker.ca, what)? {
         roots.add(authority).map_err(|error| credentials(what, &broker.ca, &error))?;
     }
-    let chain = certificates(&broker.cert, "this device's certificate")?;
+    let certificate = read(&broker.cert, CERTIFICATE)?;
+    let chain = certificates(&certificate, &broker.cert, CERTIFICATE)?;
+    let told = chain.first().and_then(|first| certificate::parse(first)).unwrap_or_default();
     let what = "this device's key";
-    let key = PrivateKeyDer::from_pem_slice(&read(&broker.key, what)?)
+    let private = read(&broker.key, what)?;
+    let key = PrivateKeyDer::from_pem_slice(&private)
         .map_err(|error| credentials(what, &broker.key, &format!("it holds no private key in PEM ({error})")))?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -36,11 +56,13 @@ pub fn client_config(broker: &BrokerSettings) -> Result<Arc<ClientConfig>, LinkE
         .map_err(|error| {
             credentials(what, &broker.key, &format!("it does not go with {} ({error})", broker.cert.display()))
         })?;
-    Ok(Arc::new(config))
+    let digest = Digest::of(&[authority, certificate, private].concat());
+    let expires = told.expires();
+    Ok(Loaded { config: Arc::new(config), digest, common_name: told.common_name, expires })
 }
 
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, LinkError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&read(path, what)?)
+fn certificates(pem: &[u8], path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, LinkError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| credentials(what, path, &error))?;
     if found.is_empty() {
@@ -82,11 +104,12 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
+            reload: Duration::from_secs(5),
         }
     }
 
     fn refused(broker: &BrokerSettings) -> (PathBuf, String) {
-        match client_config(broker).unwrap_err() {
+        match load(broker).unwrap_err() {
             LinkError::Credentials { path, problem, .. } => (path, problem),
             other => panic!("{other}"),
         }
@@ -111,6 +134,7 @@ mod tests {
         let (path, problem) = refused(&broker);
         assert!(path == broker.key && problem.contains("does not go with"), "{problem}");
         fs::write(&broker.key, key.serialize_pem()).unwrap();
-        assert!(client_config(&broker).is_ok());
+        let loaded = load(&broker).unwrap();
+        assert!(loaded.expires.is_some());
     }
 }
