@@ -16,7 +16,10 @@ use link_support::{
     proxy::Proxy,
     settings, start,
 };
-use sanderling_agent::link::{BrokerLimits, Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos};
+use sanderling_agent::link::{
+    BrokerLimits, Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos,
+    probe::{Stage, connect, probe},
+};
 use sanderling_protocol::reported::Status;
 
 fn status(running_message: &[u8]) -> Status {
@@ -517,4 +520,42 @@ async fn a_certificate_without_its_key_is_refused_and_the_connection_stands() {
     assert!(!device.passed.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "{:?}", device.passed);
     pki.device("gw-1");
     assert_eq!(device.down().await, LinkError::Renewed);
+}
+
+#[tokio::test]
+async fn a_probe_tells_how_far_the_way_to_the_broker_goes() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let base = settings(&pki, "gw-1", broker.port);
+    let last = async |broker| probe(&broker).await.pop().unwrap();
+    let (stage, said) = last(base.clone()).await;
+    assert_eq!(stage, Stage::Tls);
+    assert!(said.as_ref().is_ok_and(|said| said.contains("TLSv1")), "{said:?}");
+    let device = "gw-1".parse().unwrap();
+    assert!(connect(&base, &device).await.unwrap().contains("takes gw-1"));
+
+    let nowhere = sanderling_agent::settings::BrokerSettings { host: "nowhere.invalid".to_owned(), ..base.clone() };
+    assert!(matches!(last(nowhere).await, (Stage::Name, Err(_))));
+    let other = Pki::new();
+    let strange = sanderling_agent::settings::BrokerSettings { ca: other.ca(), ..base.clone() };
+    assert!(matches!(last(strange).await, (Stage::Tls, Err(LinkError::WrongAuthority { .. }))));
+    let (cert, key) = pki.expired_device("gw-1");
+    let late = sanderling_agent::settings::BrokerSettings { cert, key, ..base.clone() };
+    assert!(matches!(last(late).await, (Stage::Tls, Err(LinkError::DeviceCertificate { .. }))));
+    drop(broker);
+    assert!(matches!(last(base).await, (Stage::Tcp, Err(LinkError::Absent { .. }))));
+}
+
+#[tokio::test]
+async fn a_probe_up_to_tls_disturbs_no_session_of_the_same_device() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let base = settings(&pki, "gw-1", broker.port);
+    let mut device = start("gw-1", base.clone());
+    device.up().await;
+    assert!(probe(&base).await.iter().all(|(_, result)| result.is_ok()));
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+    assert!(!device.passed.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "{:?}", device.passed);
+    connect(&base, &"gw-1".parse().unwrap()).await.unwrap();
+    device.down().await;
 }

@@ -40,7 +40,7 @@ use sanderling_protocol::{
 };
 use tokio::sync::{Notify as Wake, mpsc};
 
-pub use parts::{DriverError, check, run};
+pub use parts::{DriverError, check, check_root, run};
 
 use crate::{
     clock::Clock,

@@ -24,6 +24,7 @@
 
 pub mod fake;
 pub mod mqtt;
+pub mod probe;
 pub mod tls;
 
 mod answers;

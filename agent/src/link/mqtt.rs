@@ -163,7 +163,7 @@ impl Task {
 
     fn client(&mut self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
         let tls = self.credentials.choose(&self.config.broker)?;
-        let options = options(&self.config, tls, will);
+        let options = options(&self.config.broker, &self.config.device, tls, Some(will));
         // Acknowledgements that the broker owes us are bounded by MAX_OUTSTANDING; the rest are subscriptions.
         let capacity = usize::from(MAX_OUTSTANDING) + MAX_WAITING;
         AsyncClient::builder(options).capacity(capacity).try_build().map_err(|error| LinkError::Protocol {
@@ -198,9 +198,14 @@ impl Task {
     }
 }
 
-fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) -> MqttOptions {
-    let broker = &config.broker;
-    let mut options = MqttOptions::new(config.device.as_str(), Broker::tcp(broker.host.clone(), broker.port));
+/// What the client is told for one connection; without a will for one that only looks.
+pub(super) fn options(
+    broker: &BrokerSettings,
+    device: &DeviceId,
+    tls: Arc<rustls::ClientConfig>,
+    will: Option<&Publish>,
+) -> MqttOptions {
+    let mut options = MqttOptions::new(device.as_str(), Broker::tcp(broker.host.clone(), broker.port));
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(0);
     properties.max_packet_size = Some(MAX_PACKET);
@@ -212,8 +217,10 @@ fn options(config: &LinkConfig, tls: Arc<rustls::ClientConfig>, will: &Publish) 
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET))
         .set_outgoing_inflight_upper_limit(MAX_OUTSTANDING)
         .set_read_batch_size(READ_BATCH)
-        .set_connect_timeout(broker.connect_timeout)
-        .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, true, None));
+        .set_connect_timeout(broker.connect_timeout);
+    if let Some(will) = will {
+        options.set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, true, None));
+    }
     let (host, port) = (broker.host.clone(), broker.port);
     options.set_socket_connector(move |_, _| connect(host.clone(), port));
     options
