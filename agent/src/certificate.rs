@@ -13,6 +13,9 @@ use std::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 
+/// A certificate that expires within so many days is to be renewed.
+pub const WARN_DAYS: i64 = 30;
+
 const MAX_FILE: u64 = 64 * 1024;
 
 /// Why there is nothing to tell of a certificate.
@@ -45,6 +48,27 @@ pub struct Certificate {
     pub not_after: Option<String>,
 }
 
+impl Certificate {
+    /// The last second of its validity, Unix seconds; `None` where it is of another form.
+    pub fn expires(&self) -> Option<i64> {
+        let text = self.not_after.as_deref()?;
+        let (digits, "Z") = text.split_at_checked(14)? else { return None };
+        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
+        let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+        let seconds = number(8, 10)? * 3600 + number(10, 12)? * 60 + number(12, 14)?;
+        if !(1..=12).contains(&month) {
+            return None;
+        }
+        // Days since 1970-01-01 of a year that begins in March, so that its leap day is its last.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+        Some(days * 86_400 + seconds)
+    }
+}
+
 /// Reads the first certificate of a PEM file.
 ///
 /// # Errors
@@ -59,7 +83,7 @@ pub fn load(path: &Path) -> Result<Certificate, CertificateError> {
 }
 
 /// `Certificate ::= SEQUENCE { SEQUENCE { [0] version, serial, algorithm, issuer, validity, subject, … }, … }` (RFC 5280, 4.1)
-fn parse(der: &[u8]) -> Option<Certificate> {
+pub(crate) fn parse(der: &[u8]) -> Option<Certificate> {
     let (_, certificate, _) = element(der)?;
     let (_, mut rest, _) = element(certificate)?;
     if rest.first() == Some(&0xa0) {
@@ -135,6 +159,23 @@ mod tests {
         let read = load(&path).unwrap();
         assert_eq!(read.common_name.as_deref(), Some("gw-1"));
         assert_eq!(read.not_after.as_deref(), Some("20310203000000Z"));
+        assert_eq!(read.expires(), Some(1_927_843_200));
+    }
+
+    #[test]
+    fn knows_the_second_of_every_date() {
+        let expires = |text: &str| Certificate { common_name: None, not_after: Some(text.to_owned()) }.expires();
+        for (text, seconds) in [
+            ("19700101000000Z", 0),
+            ("20000229235959Z", 951_868_799),
+            ("20380119031408Z", 1 << 31),
+            ("99991231235959Z", 253_402_300_799),
+        ] {
+            assert_eq!(expires(text), Some(seconds), "{text}");
+        }
+        for damaged in ["", "2031", "20311303000000Z", "20310203000000", "20310203000000+", "2031x203000000Z"] {
+            assert_eq!(expires(damaged), None, "{damaged}");
+        }
     }
 
     #[test]

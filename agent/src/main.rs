@@ -1,13 +1,18 @@
 //! The Sanderling daemon: reads its arguments and its configuration, sets up logging, runs, and says how it ended.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use sanderling_agent::{
     doctor::{self, Outcome},
     driver::{self, DriverError},
     logging,
-    settings::{DEFAULT_FILE, Settings, default_worker},
+    settings::{DEFAULT_FILE, Settings},
 };
+use sanderling_protocol::topics::DeviceId;
 
 const HELP: &str = "\
 sanderling-agent runs signed WebAssembly modules and ONNX models on this device.
@@ -16,13 +21,14 @@ It takes what to run from an MQTT broker, checks every byte against The Update F
 runs each module in a confined process (sanderling-worker), feeds it frames from sensors,
 and sends what it finds back to the broker. It keeps running what it has when the broker is away.
 
-Usage: sanderling-agent [--config FILE] [--check]
-       sanderling-agent doctor [--json] [--worker FILE]
+Usage: sanderling-agent [--config FILE]
+       sanderling-agent check [--config FILE] [--json]
+       sanderling-agent doctor [--config FILE] [--json] [--worker FILE]
 
 Options:
   --config FILE  configuration; default /etc/sanderling/agent.toml
                  every *.toml in FILE.d/ is read after it and overrides it
-  --check        read and check the configuration and what it names, then exit
+  --check        the same as the command check
   --version      print the version and exit
   --help         print this and exit
 
@@ -32,7 +38,9 @@ Files:
   [trust] root                  the root metadata that all trust comes from; part of the device's image
 
 Commands:
-  doctor         try what this device gives, such as the confinement of workers; sanderling-agent doctor --help
+  check          read and check the configuration and what it names, then exit; sanderling-agent check --help
+  doctor         try what this device has and gives: configuration, certificates, broker, clock, disk,
+                 confinement of workers, sensors; sanderling-agent doctor --help
 
 Exit status:
   0   ended as asked by SIGTERM or SIGINT, or the check found nothing wrong
@@ -41,24 +49,54 @@ Exit status:
   78  the configuration, or a file that it names, has to be corrected
 
 Example:
-  sanderling-agent --config ./gw-1/agent.toml --check && sanderling-agent --config ./gw-1/agent.toml
+  sanderling-agent check --config ./gw-1/agent.toml && sanderling-agent --config ./gw-1/agent.toml
+";
+
+const CHECK_HELP: &str = "\
+sanderling-agent check reads the configuration and says whether it is right: every key and value, and the files
+that it names for trust and TLS. It connects to nothing, and does not look at the device; `sanderling-agent doctor` does.
+
+Usage: sanderling-agent check [--config FILE] [--json]
+
+Options:
+  --config FILE  configuration; default /etc/sanderling/agent.toml, with every *.toml in FILE.d/
+  --json         print one line of JSON: {\"schema\", \"agent\", \"file\", \"right\", \"device\", \"error\"}
+  --help         print this and exit
+
+Exit status:
+  0   it is right
+  2   wrong arguments
+  78  it has to be corrected; the error names file, key and what is allowed
+
+Example:
+  sanderling-agent check --config ./gw-1/agent.toml --json | jq -r .error
 ";
 
 const DOCTOR_HELP: &str = "\
-sanderling-agent doctor says what this device gives to Sanderling. It tries it, in processes that it starts for that,
-and changes nothing. The agent may run meanwhile.
+sanderling-agent doctor says what this device has and gives to Sanderling, by trying it. It changes nothing, and the
+agent may run meanwhile: then the broker is asked for TLS and no more, since a second session would end the agent's.
 
-Usage: sanderling-agent doctor [--json] [--worker FILE]
+Usage: sanderling-agent doctor [--config FILE] [--json] [--worker FILE]
 
 Options:
+  --config FILE  configuration; default /etc/sanderling/agent.toml, with every *.toml in FILE.d/
   --json         print one line of JSON: {\"schema\", \"agent\", \"system\", \"findings\": [{\"area\", \"check\", \"outcome\", \"says\"}]}
-  --worker FILE  the worker program; default sanderling-worker beside this program, or where packages put it
+  --worker FILE  the worker program; default what the configuration names, or where packages put it
   --help         print this and exit
 
+What is looked at:
+  configuration  whether it is right, and names a root and a worker program that are there
+  certificates   authority, certificate and key, whether they go together, and when they expire
+  broker         its name, a connection, TLS, and MQTT where the agent does not run
+  clock          whether it can be right, and is kept by NTP
+  disk           whether its folders can be written, and have room beside the reserve
+  confinement    what the kernel gives of the confinement of workers
+  sensors        whether the device, file or address of each is there
+
 What is found of each thing:
-  good           it is in force
-  lacking        the device does without; modules run, and it is reported with each of them as `unconfined`
-  bad            modules are not run, unless [workloads] confinement = \"report\" lets them
+  good           it is as it should be
+  lacking        it works without; missing confinement is reported with each module as `unconfined`
+  bad            the agent, or its modules, do not work
 
 Exit status:
   0   everything is good
@@ -76,9 +114,9 @@ const CONFIGURATION: u8 = 78;
 
 enum Asked {
     Help(&'static str),
-    Doctor { json: bool, worker: PathBuf },
+    Doctor { config: PathBuf, json: bool, worker: Option<PathBuf> },
     Version,
-    Check(PathBuf),
+    Check { config: PathBuf, json: bool },
     Run(PathBuf),
 }
 
@@ -88,12 +126,12 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Asked::Doctor { json, worker }) => examine(json, &worker),
+        Ok(Asked::Doctor { config, json, worker }) => examine(&config, json, worker.as_deref()),
         Ok(Asked::Version) => {
             println!("sanderling-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Ok(Asked::Check(file)) => check(&file),
+        Ok(Asked::Check { config, json }) => check(&config, json),
         Ok(Asked::Run(file)) => run(&file),
         Err(error) => {
             eprintln!("sanderling-agent: {error}; see sanderling-agent --help");
@@ -105,36 +143,52 @@ fn main() -> ExitCode {
 fn arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, lexopt::Error> {
     use lexopt::prelude::{Long, Short, Value};
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut file, mut check) = (PathBuf::from(DEFAULT_FILE), false);
+    let (mut config, mut check) = (PathBuf::from(DEFAULT_FILE), false);
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("config") | Short('c') => file = parser.value()?.into(),
+            Long("config") | Short('c') => config = parser.value()?.into(),
             Long("check") => check = true,
             Long("version") | Short('V') => return Ok(Asked::Version),
             Long("help") | Short('h') => return Ok(Asked::Help(HELP)),
-            Value(command) if command == "doctor" && !check => return doctor(parser),
+            Value(command) if command == "doctor" && !check => return doctor(parser, config),
+            Value(command) if command == "check" && !check => return checking(parser, config),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if check { Asked::Check(file) } else { Asked::Run(file) })
+    Ok(if check { Asked::Check { config, json: false } } else { Asked::Run(config) })
 }
 
-fn doctor(mut parser: lexopt::Parser) -> Result<Asked, lexopt::Error> {
+fn checking(mut parser: lexopt::Parser, mut config: PathBuf) -> Result<Asked, lexopt::Error> {
     use lexopt::prelude::{Long, Short};
-    let (mut json, mut worker) = (false, default_worker());
+    let mut json = false;
     while let Some(argument) = parser.next()? {
         match argument {
+            Long("config") | Short('c') => config = parser.value()?.into(),
             Long("json") => json = true,
-            Long("worker") => worker = parser.value()?.into(),
+            Long("help") | Short('h') => return Ok(Asked::Help(CHECK_HELP)),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Asked::Check { config, json })
+}
+
+fn doctor(mut parser: lexopt::Parser, mut config: PathBuf) -> Result<Asked, lexopt::Error> {
+    use lexopt::prelude::{Long, Short};
+    let (mut json, mut worker) = (false, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") | Short('c') => config = parser.value()?.into(),
+            Long("json") => json = true,
+            Long("worker") => worker = Some(parser.value()?.into()),
             Long("help") | Short('h') => return Ok(Asked::Help(DOCTOR_HELP)),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Asked::Doctor { json, worker })
+    Ok(Asked::Doctor { config, json, worker })
 }
 
-fn examine(json: bool, worker: &std::path::Path) -> ExitCode {
-    let examined = doctor::examine(worker).map_err(|error| error.to_string());
+fn examine(config: &Path, json: bool, worker: Option<&Path>) -> ExitCode {
+    let examined = doctor::examine(config, worker).map_err(|error| error.to_string());
     let text = examined.and_then(|found| {
         let text = if json { found.to_json().map_err(|error| error.to_string())? } else { found.to_string() };
         Ok((found.outcome(), text))
@@ -155,20 +209,40 @@ fn examine(json: bool, worker: &std::path::Path) -> ExitCode {
     }
 }
 
-fn check(file: &std::path::Path) -> ExitCode {
-    match settings(file).and_then(|settings| driver::check(&settings).map_err(|error| failed(&error))) {
-        Ok(()) => {
-            println!("{}: the configuration is right", file.display());
-            ExitCode::SUCCESS
-        }
-        Err(status) => status,
+/// Says whether the configuration is right. What is wrong with it has to be corrected, whatever it is: nothing else is looked at.
+fn check(file: &Path, json: bool) -> ExitCode {
+    let settings = Settings::load(file).map_err(|error| error.to_string());
+    let checked = settings.and_then(|settings| {
+        driver::check(&settings).map_err(|error| error.to_string())?;
+        Ok(settings.device)
+    });
+    let status = if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) };
+    match checked {
+        _ if json => println!("{}", in_json(file, &checked)),
+        Ok(_) => println!("{}: the configuration is right", file.display()),
+        Err(error) => eprintln!("sanderling-agent: {error}"),
     }
+    status
 }
 
-fn run(file: &std::path::Path) -> ExitCode {
-    let settings = match settings(file) {
+fn in_json(file: &Path, checked: &Result<DeviceId, String>) -> serde_json::Value {
+    serde_json::json!({
+        "schema": "sanderling.check/1",
+        "agent": env!("CARGO_PKG_VERSION"),
+        "file": file.display().to_string(),
+        "right": checked.is_ok(),
+        "device": checked.as_ref().ok(),
+        "error": checked.as_ref().err(),
+    })
+}
+
+fn run(file: &Path) -> ExitCode {
+    let settings = match Settings::load(file) {
         Ok(settings) => settings,
-        Err(status) => return status,
+        Err(error) => {
+            eprintln!("sanderling-agent: {error}");
+            return ExitCode::from(CONFIGURATION);
+        }
     };
     if let Err(error) = logging::init(settings.log_level, std::env::var("JOURNAL_STREAM").ok().as_deref()) {
         eprintln!("sanderling-agent: {error}");
@@ -179,13 +253,6 @@ fn run(file: &std::path::Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
-}
-
-fn settings(file: &std::path::Path) -> Result<Settings, ExitCode> {
-    Settings::load(file).map_err(|error| {
-        eprintln!("sanderling-agent: {error}");
-        ExitCode::from(CONFIGURATION)
-    })
 }
 
 fn failed(error: &DriverError) -> ExitCode {
@@ -204,32 +271,63 @@ mod tests {
 
     #[test]
     fn knows_its_arguments() {
-        assert!(matches!(parse(&[]), Ok(Asked::Run(file)) if file == std::path::Path::new(DEFAULT_FILE)));
-        assert!(
-            matches!(parse(&["--config", "x", "--check"]), Ok(Asked::Check(file)) if file == std::path::Path::new("x"))
-        );
+        assert!(matches!(parse(&[]), Ok(Asked::Run(file)) if file == Path::new(DEFAULT_FILE)));
+        assert!(matches!(parse(&["--config", "x"]), Ok(Asked::Run(file)) if file == Path::new("x")));
+        for old_and_new in [["--config", "x", "--check"], ["--config", "x", "check"], ["check", "--config", "x"]] {
+            assert!(
+                matches!(parse(&old_and_new), Ok(Asked::Check { config, json: false }) if config == Path::new("x"))
+            );
+        }
+        assert!(matches!(parse(&["check", "--json"]), Ok(Asked::Check { config, json: true })
+            if config == Path::new(DEFAULT_FILE)));
         assert!(matches!(parse(&["--help", "--bad"]), Ok(Asked::Help(HELP))));
+        assert!(matches!(parse(&["check", "--help"]), Ok(Asked::Help(CHECK_HELP))));
         assert!(matches!(parse(&["doctor", "--help"]), Ok(Asked::Help(DOCTOR_HELP))));
-        assert!(matches!(parse(&["doctor", "--json", "--worker", "w"]), Ok(Asked::Doctor { json: true, worker })
-            if worker == std::path::Path::new("w")));
+        assert!(matches!(parse(&["doctor", "--config", "x", "--json", "--worker", "w"]),
+            Ok(Asked::Doctor { config, json: true, worker: Some(worker) })
+            if config == Path::new("x") && worker == Path::new("w")));
+        assert!(matches!(parse(&["--config", "x", "doctor"]), Ok(Asked::Doctor { config, json: false, worker: None })
+            if config == Path::new("x")));
         assert!(matches!(parse(&["--version"]), Ok(Asked::Version)));
     }
 
     #[test]
     fn refuses_what_it_does_not_know() {
-        assert!(parse(&["--confg", "x"]).is_err());
-        assert!(parse(&["x"]).is_err());
-        assert!(parse(&["doctor", "--check"]).is_err());
-        assert!(parse(&["--check", "doctor"]).is_err());
-        assert!(parse(&["--config"]).is_err());
+        for wrong in [
+            &["--confg", "x"][..],
+            &["x"],
+            &["doctor", "--check"],
+            &["--check", "doctor"],
+            &["--check", "check"],
+            &["check", "doctor"],
+            &["check", "--worker", "w"],
+            &["--config"],
+            &["--json"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_says_the_same_in_json() {
+        let file = Path::new("agent.toml");
+        let wrong = in_json(file, &Err("agent.toml: `x` is 1; allowed: 2".to_owned()));
+        assert_eq!((wrong["right"].as_bool(), wrong["device"].is_null()), (Some(false), true));
+        assert!(wrong["error"].as_str().unwrap().contains("allowed: 2"));
+        let right = in_json(file, &Ok("gw-1".parse().unwrap()));
+        assert_eq!((right["right"].as_bool(), right["device"].as_str()), (Some(true), Some("gw-1")));
+        assert!(right["error"].is_null());
     }
 
     #[test]
     fn the_help_teaches() {
-        for word in ["--config", "/etc/sanderling/agent.toml", "Exit status", "78", "Example"] {
+        for word in ["--config", "/etc/sanderling/agent.toml", "Exit status", "78", "Example", "--check", "doctor"] {
             assert!(HELP.contains(word), "{word}");
         }
-        for word in ["--json", "--worker", "Exit status", "lacking", "unconfined", "Example"] {
+        for word in ["--config", "--json", "Exit status", "78", "Example"] {
+            assert!(CHECK_HELP.contains(word), "{word}");
+        }
+        for word in ["--json", "--worker", "--config", "Exit status", "lacking", "unconfined", "Example", "sensors"] {
             assert!(DOCTOR_HELP.contains(word), "{word}");
         }
     }

@@ -31,6 +31,8 @@ pub struct Parts {
     pub storage: Storage,
     /// The outbox.
     pub outbox: Outbox,
+    /// When this device's certificate expires, Unix seconds.
+    pub certificate_expires: Option<i64>,
 }
 
 /// A report tells at most this many metrics of all modules together, so that it stays below what brokers carry.
@@ -38,7 +40,7 @@ const MOST_METRICS: usize = 512;
 
 /// Puts a report together.
 pub fn build(parts: Parts) -> Reported {
-    let Parts { device, session, sync, mut modules, sensors, sinks, storage, outbox } = parts;
+    let Parts { device, session, sync, mut modules, sensors, sinks, storage, outbox, certificate_expires } = parts;
     let share = MOST_METRICS / modules.len().max(1);
     for module in &mut modules {
         while module.metrics.len() > share {
@@ -58,6 +60,7 @@ pub fn build(parts: Parts) -> Reported {
         storage,
         outbox,
         stale: sync.stale,
+        certificate_expires,
     }
 }
 
@@ -186,6 +189,7 @@ mod tests {
             sinks: vec![sink],
             storage: Storage { used: frames, ..Storage::default() },
             outbox: Outbox { records: frames, bytes: frames, dropped: 0 },
+            certificate_expires: None,
         })
     }
 
@@ -203,7 +207,17 @@ mod tests {
             let Reported { device, session, modules, storage, outbox, .. } = parts;
             let sync =
                 sync::Report { deployment: None, metadata: MetadataReport::default(), refused: vec![], stale: None };
-            build(Parts { device, session, sync, modules, sensors: vec![], sinks: vec![], storage, outbox })
+            build(Parts {
+                device,
+                session,
+                sync,
+                modules,
+                sensors: vec![],
+                sinks: vec![],
+                storage,
+                outbox,
+                certificate_expires: None,
+            })
         };
         assert_eq!(module(8, 64).modules[7].metrics.len(), 64);
         let many = module(32, 64);

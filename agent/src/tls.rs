@@ -15,8 +15,13 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use sanderling_protocol::digest::Digest;
 use thiserror::Error;
 
+use crate::certificate::{self, Certificate};
+
+/// What the file of the certificate should hold.
+pub const CERTIFICATE: &str = "this device's certificate";
 const MAX_FILE: u64 = 256 * 1024;
 
 /// A file cannot be used.
@@ -40,33 +45,52 @@ pub struct TlsFiles {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// The configuration that these files make. They are read anew each time, so that a renewed certificate needs no restart.
+/// What is made of the files of a connection.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// For the broker.
+    pub config: Arc<ClientConfig>,
+    /// Of the content of all files.
+    pub digest: Digest,
+    /// What the certificate to show says of itself; nothing without one.
+    pub certificate: Certificate,
+}
+
+/// Reads what a connection needs: the authority, and the certificate chain to show with its private key.
 ///
 /// # Errors
 /// [`CredentialsError`].
-pub fn client_config(ca: &Path, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, CredentialsError> {
+pub fn load(ca: &Path, identity: Option<(&Path, &Path)>) -> Result<Loaded, CredentialsError> {
     let mut roots = RootCertStore::empty();
     let what = "the broker's CA";
-    for authority in certificates(ca, what)? {
+    let mut content = read(ca, what)?;
+    for authority in certificates(&content, ca, what)? {
         roots.add(authority).map_err(|error| credentials(what, ca, &error))?;
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| credentials(what, ca, &error))?
         .with_root_certificates(roots);
-    let Some((cert, key)) = identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let chain = certificates(cert, "this device's certificate")?;
+    let Some((cert, key)) = identity else {
+        let config = Arc::new(builder.with_no_client_auth());
+        return Ok(Loaded { config, digest: Digest::of(&content), certificate: Certificate::default() });
+    };
+    let chain_pem = read(cert, CERTIFICATE)?;
+    let chain = certificates(&chain_pem, cert, CERTIFICATE)?;
+    let certificate = chain.first().and_then(|first| certificate::parse(first)).unwrap_or_default();
     let what = "this device's key";
-    let secret = PrivateKeyDer::from_pem_slice(&read(key, what)?)
+    let key_pem = read(key, what)?;
+    let secret = PrivateKeyDer::from_pem_slice(&key_pem)
         .map_err(|error| credentials(what, key, &format!("it holds no private key in PEM ({error})")))?;
     let config = builder
         .with_client_auth_cert(chain, secret)
         .map_err(|error| credentials(what, key, &format!("it does not go with {} ({error})", cert.display())))?;
-    Ok(Arc::new(config))
+    content.extend(chain_pem.into_iter().chain(key_pem));
+    Ok(Loaded { config: Arc::new(config), digest: Digest::of(&content), certificate })
 }
 
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&read(path, what)?)
+fn certificates(pem: &[u8], path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| credentials(what, path, &error))?;
     if found.is_empty() {

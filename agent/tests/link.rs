@@ -16,7 +16,10 @@ use link_support::{
     proxy::Proxy,
     settings, start,
 };
-use sanderling_agent::link::{BrokerLimits, Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos};
+use sanderling_agent::link::{
+    BrokerLimits, Link, LinkError, LinkEvent, LinkRefusal, MAX_OUTSTANDING, Publish, Qos,
+    probe::{Stage, connect, probe},
+};
 use sanderling_protocol::reported::Status;
 
 fn status(running_message: &[u8]) -> Status {
@@ -456,4 +459,103 @@ async fn two_devices_with_one_id_are_told_of_each_other() {
     // Mosquitto says so in a DISCONNECT, or just closes.
     let error = first.down().await;
     assert!(error.to_string().contains("same id"), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_without_anything_to_do_gets_on_by_its_pings() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+    device.up().await;
+    let mark = device.link.mark();
+    assert!(mark.within.is_some_and(|within| within < std::time::Duration::from_secs(60)), "{mark:?}");
+    // Birth, SUBACK and all that are over by then; pings go on for ever.
+    while device.link.mark().steps < mark.steps + 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart_and_without_a_last_will() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let mut watcher = start("watcher", settings(&pki, "watcher", broker.port));
+    watcher.link.subscribe(topics(&["sanderling/v1/device/gw-1/status"])).unwrap();
+    watcher.subscribed().await;
+    let mut device = start("gw-1", settings(&pki, "gw-1", broker.port));
+    let mut sessions = vec![device.up().await];
+    for _ in 0..3 {
+        // Certificate and key of the same names as before, one after the other.
+        pki.device("gw-1");
+        assert_eq!(device.down().await, LinkError::Renewed);
+        sessions.push(device.up().await);
+    }
+    for session in &sessions {
+        let birth = status(&watcher.message().await.payload);
+        assert_eq!((&birth.session, birth.online), (session, true), "{sessions:?}");
+    }
+    // Nothing but the connection is new.
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_refused_and_the_connection_stands() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let settings = settings(&pki, "gw-1", broker.port);
+    let mut device = start("gw-1", settings.clone());
+    device.up().await;
+    let key = std::fs::read(&settings.key).unwrap();
+    pki.device("gw-1");
+    // The old key again, in the moment after.
+    std::fs::write(&settings.key, key).unwrap();
+    let refused = device
+        .until(|event| match event {
+            LinkEvent::Certificate { refused: Some(error), .. } => Some(error.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(refused.contains("does not go with"), "{refused}");
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+    assert!(!device.passed.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "{:?}", device.passed);
+    pki.device("gw-1");
+    assert_eq!(device.down().await, LinkError::Renewed);
+}
+
+#[tokio::test]
+async fn a_probe_tells_how_far_the_way_to_the_broker_goes() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let base = settings(&pki, "gw-1", broker.port);
+    let last = async |broker| probe(&broker).await.pop().unwrap();
+    let (stage, said) = last(base.clone()).await;
+    assert_eq!(stage, Stage::Tls);
+    assert!(said.as_ref().is_ok_and(|said| said.contains("TLSv1")), "{said:?}");
+    let device = "gw-1".parse().unwrap();
+    assert!(connect(&base, &device).await.unwrap().contains("takes gw-1"));
+
+    let nowhere = sanderling_agent::settings::BrokerSettings { host: "nowhere.invalid".to_owned(), ..base.clone() };
+    assert!(matches!(last(nowhere).await, (Stage::Name, Err(_))));
+    let other = Pki::new();
+    let strange = sanderling_agent::settings::BrokerSettings { ca: other.ca(), ..base.clone() };
+    assert!(matches!(last(strange).await, (Stage::Tls, Err(LinkError::WrongAuthority { .. }))));
+    let (cert, key) = pki.expired_device("gw-1");
+    let late = sanderling_agent::settings::BrokerSettings { cert, key, ..base.clone() };
+    assert!(matches!(last(late).await, (Stage::Tls, Err(LinkError::DeviceCertificate { .. }))));
+    drop(broker);
+    assert!(matches!(last(base).await, (Stage::Tcp, Err(LinkError::Absent { .. }))));
+}
+
+#[tokio::test]
+async fn a_probe_up_to_tls_disturbs_no_session_of_the_same_device() {
+    let pki = Pki::new();
+    let broker = Mosquitto::start(&pki);
+    let base = settings(&pki, "gw-1", broker.port);
+    let mut device = start("gw-1", base.clone());
+    device.up().await;
+    assert!(probe(&base).await.iter().all(|(_, result)| result.is_ok()));
+    assert_eq!(publish_all(&mut device, [Publish::new("data/x", "1").with_token(7)]).await, [7]);
+    assert!(!device.passed.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "{:?}", device.passed);
+    connect(&base, &"gw-1".parse().unwrap()).await.unwrap();
+    device.down().await;
 }

@@ -168,7 +168,7 @@ struct Publisher(AsyncClient);
 impl Publisher {
     async fn connect(pki: &Pki, port: u16) -> Self {
         let (cert, key) = pki.device("press");
-        let config = sanderling_agent::tls::client_config(&pki.ca(), Some((&cert, &key))).unwrap();
+        let config = sanderling_agent::tls::load(&pki.ca(), Some((&cert, &key))).unwrap().config;
         let mut options = MqttOptions::new("press", Broker::tcp("localhost", port));
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
         let (client, mut events) = AsyncClient::builder(options).capacity(64).build();

@@ -57,6 +57,9 @@ pub struct Reported {
     pub storage: Storage,
     /// Records that wait for the link.
     pub outbox: Outbox,
+    /// When this device's certificate expires, Unix seconds; absent before its first connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<i64>,
     /// Since when the metadata is expired, Unix seconds; absent while it is fresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<i64>,

@@ -97,6 +97,28 @@ impl Broker {
         sent.filter(|sent| sent.topic.contains(topic)).collect()
     }
 
+    /// What it says of itself and of connections so far, since it was started last.
+    pub fn lines(&self) -> Vec<String> {
+        self.process.iter().flat_map(Process::lines).collect()
+    }
+
+    /// Lets it tell in its log by which certificate each client comes: their whole subjects are then their names, which the fleet's access
+    /// list does not know, so everybody may do everything.
+    pub fn tell_subjects(&mut self) {
+        self.stop();
+        let list = self.configuration.with_file_name("everything.acl");
+        fs::write(&list, "pattern readwrite #\n").unwrap();
+        let text = fs::read_to_string(&self.configuration).unwrap();
+        let lines = text.lines().map(|line| match line {
+            "use_identity_as_username true" => "use_subject_as_username true".to_owned(),
+            line if line.starts_with("acl_file ") => format!("acl_file {}", list.display()),
+            line => line.to_owned(),
+        });
+        let text: Vec<String> = lines.collect();
+        fs::write(&self.configuration, text.join("\n") + "\n").unwrap();
+        self.start_again();
+    }
+
     /// As [`Self::sent`], since the client connected last.
     pub fn sent_since_connect(&self, client: &str, topic: &str) -> Vec<Sent> {
         let start = format!("Sending PUBLISH to {client} ");

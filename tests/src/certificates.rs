@@ -32,6 +32,21 @@ pub fn expired_client(fleet: &Fleet, name: &str) -> (String, String) {
     (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
 }
 
+/// A new client certificate of the fleet's authority and its key, PEM. `unit` is a second name in it, by which a broker may tell it
+/// from an earlier one.
+pub fn renewed_client(fleet: &Fleet, name: &str, unit: &str) -> (String, String) {
+    let authority_key = KeyPair::from_pem(&fs::read_to_string(fleet.path("authority/ca.key")).unwrap()).unwrap();
+    let issuer = Issuer::new(authority(), authority_key);
+    let mut params = named(name);
+    params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_after = date_time_ymd(2037, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+}
+
 fn authority() -> CertificateParams {
     let mut params = named(AUTHORITY);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

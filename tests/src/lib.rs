@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use account::{Account, Handled};
 pub use broker::{Broker, Sent};
-pub use certificates::{expired_client, foreign_authority};
+pub use certificates::{expired_client, foreign_authority, renewed_client};
 pub use clock::{Deadline, unix_nanos, until};
 pub use device::{Device, Door};
 pub use dice::Dice;

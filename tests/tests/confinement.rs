@@ -38,7 +38,8 @@ fn the_doctor_finds_each_measure_in_force_by_trying_it_and_agrees_with_itself() 
         assert_eq!(outcome(measure.name()), "good", "{measure}: {json}");
     }
     assert_eq!(outcome("worker"), "good", "{json}");
-    let lacking = FURTHER.iter().any(|measure| outcome(measure.name()) == "lacking");
+    // Landlock where the kernel has none; and there is no configuration here, and nobody keeps the clock of a container.
+    let lacking = findings.iter().any(|finding| finding["outcome"] == "lacking");
     assert_eq!(status, Some(if lacking { 3 } else { 0 }), "{json}");
     let (words_status, words) = doctor(&arguments);
     assert_eq!(words_status, status, "{words}");

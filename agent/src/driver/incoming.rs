@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Connection, Driver};
 use crate::{
+    certificate,
     link::LinkEvent,
     sync::{Capacity, Event, Message},
 };
@@ -32,6 +33,15 @@ impl Driver {
                 self.notify.status(&format!("not connected: {error}"));
                 self.status.clear();
             }
+            LinkEvent::Certificate { expires, refused } => {
+                self.certificate_expires = expires;
+                self.pace.touch(self.mono());
+                if let Some(error) = refused {
+                    tracing::warn!(%error, "a new certificate is not used");
+                    self.decide(Event::Refused { what: "certificate".into(), why: error.to_string() });
+                }
+                self.warn_of_expiry();
+            }
             LinkEvent::Message(message) => self.message(message),
             LinkEvent::Acked { token } => {
                 self.spool.acked(token);
@@ -48,6 +58,15 @@ impl Driver {
                 tracing::warn!(%topic, %error, "a subscription was refused");
                 self.decide(Event::Refused { what: topic, why: error.to_string() });
             }
+        }
+    }
+
+    /// A certificate is renewed by people or their programs: they are told in time.
+    pub(super) fn warn_of_expiry(&self) {
+        let Some(expires) = self.certificate_expires else { return };
+        let days = expires.saturating_sub(self.unix()).div_euclid(86_400);
+        if days < certificate::WARN_DAYS {
+            tracing::warn!(days, "this device's certificate expires soon; renew it, and it is used without a restart");
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
     io::{self, Read},
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use sanderling_protocol::{blob::BlobIndex, command::Answer, deployment::MAX_DOCUMENT, digest::Digest};
@@ -22,6 +23,7 @@ use tokio::sync::mpsc as tokio_mpsc;
 use super::capsules::{Asked, Kept, Question};
 use crate::{
     clock,
+    health::progress::{Jobs, Mark},
     store::{self, BlobChunk, BlobError, Blobs, Change, Store, StoreError, Table, Usage, capsules::CapsuleFolder},
     sync::{BlobFault, Event, Plan, Rejected, Slot, Slots, Trial},
 };
@@ -96,6 +98,7 @@ pub(super) enum Done {
 #[derive(Clone, Debug)]
 pub(super) struct Keeper {
     jobs: mpsc::Sender<Job>,
+    counted: Arc<Jobs>,
 }
 
 impl Keeper {
@@ -107,24 +110,34 @@ impl Keeper {
     ) -> io::Result<(Self, tokio_mpsc::UnboundedReceiver<Done>)> {
         let (jobs, queue) = mpsc::channel();
         let (done, answers) = tokio_mpsc::unbounded_channel();
+        let counted = Arc::new(Jobs::default());
+        let own = counted.clone();
         thread::Builder::new().name("keeper".into()).stack_size(256 * 1024).spawn(move || {
             let mut disk = Disk { store, blobs, capsules };
             for job in queue {
-                if let Some(answer) = disk.work(job)
+                let answer = disk.work(job);
+                own.done();
+                if let Some(answer) = answer
                     && done.send(answer).is_err()
                 {
                     return;
                 }
             }
         })?;
-        Ok((Self { jobs }, answers))
+        Ok((Self { jobs, counted }, answers))
     }
 
     /// Gives a job.
     pub(super) fn give(&self, job: Job) {
+        self.counted.give();
         if self.jobs.send(job).is_err() {
             tracing::error!("the thread that keeps the disk is gone; restart the agent");
         }
+    }
+
+    /// How far the thread is, where each job is done within `patience`.
+    pub(super) fn mark(&self, patience: Duration) -> Mark {
+        self.counted.mark(patience)
     }
 }
 
@@ -328,6 +341,46 @@ mod tests {
         assert_eq!(loaded.saved_time, Some(77));
         store.apply(change(&Job::Slots(Box::default())).unwrap()).unwrap();
         assert_eq!(load(&store).slots, Slots::default(), "slots that are empty now are removed");
+    }
+
+    /// A store on a disk that does not answer before it is let.
+    struct Hanging(std::sync::Mutex<mpsc::Receiver<()>>);
+
+    impl Store for Hanging {
+        fn get_bytes(&self, _table: Table, _key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(None)
+        }
+
+        fn keys(&self, _table: Table) -> Result<Vec<String>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn apply(&self, _change: Change) -> Result<(), StoreError> {
+            self.0
+                .lock()
+                .unwrap()
+                .recv()
+                .map_err(|error| StoreError::Disk { doing: "written", cause: error.to_string() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_in_a_job_counts_no_further_and_one_whose_jobs_fail_does() {
+        const PATIENCE: Duration = Duration::from_secs(9);
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room { most: 1, bytes: 1000, reserve: 0 };
+        let capsules = CapsuleFolder::new(Arc::new(SystemDisk), folder.path(), room);
+        let (answer, disk) = mpsc::channel();
+        let store = Hanging(std::sync::Mutex::new(disk));
+        let (keeper, mut done) = Keeper::start(Box::new(store), Box::new(MemoryBlobs::with([])), capsules).unwrap();
+        keeper.give(Job::Usage);
+        keeper.give(Job::Slots(Box::default()));
+        assert!(matches!(done.recv().await, Some(Done::Usage(_))));
+        assert_eq!(keeper.mark(PATIENCE), Mark { steps: 1, within: Some(PATIENCE) });
+        // The disk answers: with an error.
+        drop(answer);
+        assert!(matches!(done.recv().await, Some(Done::Stored(Err(_)))));
+        assert_eq!(keeper.mark(PATIENCE), Mark { steps: 2, within: None });
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod capsules;
 mod capture;
 mod commands;
 mod effects;
+mod health;
 mod incoming;
 mod keeper;
 mod logs;
@@ -40,7 +41,7 @@ use sanderling_protocol::{
 };
 use tokio::sync::{Notify as Wake, mpsc};
 
-pub use parts::{DriverError, check, run};
+pub use parts::{DriverError, check, check_root, run};
 
 use crate::{
     clock::Clock,
@@ -127,6 +128,8 @@ struct Driver {
     works: Works,
     sensors: Sensors,
     gathered: Rc<std::cell::RefCell<Gathered>>,
+    /// When this device's certificate expires, Unix seconds.
+    certificate_expires: Option<i64>,
     saved_time: Option<i64>,
     time_saved_at: Duration,
     connection: Option<Connection>,
@@ -209,7 +212,7 @@ impl Driver {
     /// Everything that follows from what was taken in.
     fn settle(&mut self) {
         let now = self.mono();
-        self.watchdog.progress(now, &*self.notify);
+        self.give_sign_of_life(now);
         if self.sync.wake_at().is_some_and(|at| Duration::from_millis(at) <= now) {
             self.decide(Event::Tick);
         }
@@ -222,6 +225,7 @@ impl Driver {
         }
         if now >= self.time_saved_at + TIME_EVERY {
             self.time_saved_at = now;
+            self.warn_of_expiry();
             self.keeper.give(Job::Time(self.time_to_save()));
         }
         self.settle_captures();

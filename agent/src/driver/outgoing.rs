@@ -117,6 +117,7 @@ impl Driver {
                 damaged: Damaged { databases: self.database.damaged(), blobs: self.storage.damaged },
             },
             outbox: self.spool.figures(),
+            certificate_expires: self.certificate_expires,
         }))
     }
 

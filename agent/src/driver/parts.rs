@@ -221,8 +221,15 @@ pub fn check(settings: &Settings) -> Result<(), DriverError> {
     shipped_root(settings).map(drop)
 }
 
-/// The root of all trust; everything else that the configuration names is looked at too.
-fn shipped_root(settings: &Settings) -> Result<Vec<u8>, DriverError> {
+/// Checks the root of all trust alone; gives its version.
+///
+/// # Errors
+/// [`DriverError::RootFile`], [`DriverError::Root`].
+pub fn check_root(settings: &Settings) -> Result<u64, DriverError> {
+    root(settings).map(|(_, trusted)| trusted.version("root").unwrap_or(0))
+}
+
+fn root(settings: &Settings) -> Result<(Vec<u8>, Trusted), DriverError> {
     let path = settings.trust_root.clone();
     let failed = |cause| DriverError::RootFile { path: path.clone(), cause };
     let length = std::fs::metadata(&path).map_err(failed)?.len();
@@ -230,13 +237,18 @@ fn shipped_root(settings: &Settings) -> Result<Vec<u8>, DriverError> {
         Err(TrustError::TooLong { role: "root".into(), limit: MAX_ROOT, found: length })
     } else {
         let root = std::fs::read(&path).map_err(failed)?;
-        Trusted::from_root(&root).map(|_| root)
+        Trusted::from_root(&root).map(|trusted| (root, trusted))
     };
-    let root = root.map_err(|cause| DriverError::Root { path: path.clone(), cause })?;
+    root.map_err(|cause| DriverError::Root { path: path.clone(), cause })
+}
+
+/// The root of all trust; everything else that the configuration names is looked at too.
+fn shipped_root(settings: &Settings) -> Result<Vec<u8>, DriverError> {
+    let (root, _) = root(settings)?;
     if !settings.paths.worker.is_file() {
         return Err(DriverError::Worker { path: settings.paths.worker.clone() });
     }
-    tls::client_config(&settings.broker).map_err(DriverError::Credentials)?;
+    tls::load(&settings.broker).map_err(DriverError::Credentials)?;
     Ok(root)
 }
 
@@ -364,6 +376,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         works,
         sensors,
         gathered,
+        certificate_expires: None,
         saved_time: loaded.saved_time,
         time_saved_at: Duration::ZERO,
         connection: None,

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use crate::{
     clock::Clock,
+    health::progress::{Jobs, Mark},
     outbox::{self, Outbox, Record, Room},
     state::{self, Rows},
 };
@@ -106,6 +107,7 @@ pub(super) struct Spool {
     pending: Arc<AtomicUsize>,
     /// The thread is to say when there is room.
     waits: Arc<AtomicBool>,
+    counted: Arc<Jobs>,
     figures: Arc<std::sync::Mutex<reported::Outbox>>,
     dropped: u64,
     /// Changes of state for which there was no room.
@@ -123,17 +125,19 @@ impl Spool {
         let pending = Arc::new(AtomicUsize::new(0));
         let figures = Arc::new(std::sync::Mutex::new(outbox.figures()));
         let waits = Arc::new(AtomicBool::new(false));
+        let counted = Arc::new(Jobs::default());
         let mut thread = Thread {
             outbox,
             clock,
             out,
             pending: pending.clone(),
             waits: waits.clone(),
+            counted: counted.clone(),
             figures: figures.clone(),
             asked: None,
         };
         thread::Builder::new().name("spool".into()).stack_size(256 * 1024).spawn(move || thread.run(&queue))?;
-        Ok((Self { orders, pending, waits, figures, dropped: 0, kept_back: Rows::new() }, spooled))
+        Ok((Self { orders, pending, waits, counted, figures, dropped: 0, kept_back: Rows::new() }, spooled))
     }
 
     /// Hands over what there is to store, and what was kept back before.
@@ -231,7 +235,13 @@ impl Spool {
         reported::Outbox { dropped: figures.dropped.saturating_add(self.dropped), ..figures }
     }
 
+    /// How far the thread is, where each order is carried out within `patience`.
+    pub(super) fn mark(&self, patience: Duration) -> Mark {
+        self.counted.mark(patience)
+    }
+
     fn order(&self, order: Order) {
+        self.counted.give();
         if self.orders.send(order).is_err() {
             tracing::error!("the thread that keeps the outbox is gone; restart the agent");
         }
@@ -244,6 +254,7 @@ struct Thread {
     out: tokio_mpsc::UnboundedSender<Spooled>,
     pending: Arc<AtomicUsize>,
     waits: Arc<AtomicBool>,
+    counted: Arc<Jobs>,
     figures: Arc<std::sync::Mutex<reported::Outbox>>,
     /// What was asked and is not answered.
     asked: Option<Ask>,
@@ -256,11 +267,17 @@ impl Thread {
             let resumes = self.asked.and_then(|_| self.outbox.resumes_in(now));
             let due = [self.outbox.due(now), resumes].into_iter().flatten().min();
             match queue.recv_timeout(due.unwrap_or(Duration::from_secs(IDLE_S))) {
-                Ok(order) => self.carry_out(order),
+                Ok(order) => {
+                    self.carry_out(order);
+                    self.counted.done();
+                }
                 Err(RecvTimeoutError::Timeout) => {
+                    // Nobody gave it, and it may hang all the same.
+                    self.counted.give();
                     let ticked = self.outbox.tick(self.clock.now()).map_err(|error| error.to_string());
                     self.check(ticked);
                     self.answer();
+                    self.counted.done();
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let flushed = self.outbox.flush().map_err(|error| error.to_string());
@@ -422,5 +439,40 @@ mod tests {
         clock.advance(Duration::from_millis(500));
         let Some(Spooled::Records { records, .. }) = spooled.recv().await else { unreachable!() };
         assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"2"]);
+    }
+
+    /// A clock that does not answer before it is let, as a disk that hangs.
+    struct Hanging(std::sync::Mutex<mpsc::Receiver<()>>);
+
+    impl Clock for Hanging {
+        fn wall_ms(&self) -> i64 {
+            let _ = self.0.lock().unwrap().recv();
+            0
+        }
+
+        fn mono(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_counts_no_further_and_one_without_orders_has_nothing_to_do() {
+        const PATIENCE: Duration = Duration::from_secs(9);
+        let commit_interval = Duration::from_millis(100);
+        let drain = DrainSettings::default();
+        let settings = OutboxSettings { max_bytes: 64 << 20, event_max_bytes: 1 << 20, commit_interval, drain };
+        let outbox = Outbox::open(Database::in_memory().unwrap(), settings).unwrap();
+        let (go_on, clock) = mpsc::channel();
+        let (mut spool, _spooled) = Spool::start(outbox, Arc::new(Hanging(std::sync::Mutex::new(clock)))).unwrap();
+        assert_eq!(spool.mark(PATIENCE), Mark { steps: 0, within: None });
+        spool.link_down();
+        let flushed = spool.flush();
+        assert_eq!(spool.mark(PATIENCE), Mark { steps: 0, within: Some(PATIENCE) });
+        drop(go_on);
+        flushed.await.unwrap();
+        while spool.mark(PATIENCE).within.is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(spool.mark(PATIENCE).steps, 2);
     }
 }

@@ -242,6 +242,7 @@ mod tests {
             connect_timeout: Duration::from_secs(15),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
+            reload: Duration::from_secs(5),
         }
     }
 

@@ -24,6 +24,7 @@ use super::{
     BrokerLimits, LinkError, LinkEvent, MAX_OUTSTANDING, Publish, Qos,
     answers::{Answer, Outstanding, Subscribing, due, front, subscribed, unsubscribed},
     classify::{self, publish_refused, subscribe_refused},
+    credentials::{Credentials, News},
     intake::{Came, poll},
     shared::{Control, Shared},
 };
@@ -41,12 +42,26 @@ pub(super) enum End {
     Lost(LinkError),
     /// The agent closed it, or nobody takes the events any more.
     Closed,
+    /// It gave way to one with renewed credentials.
+    Renewed,
+}
+
+/// What outlives a connection.
+pub(super) struct Ground<'a> {
+    pub(super) broker: &'a BrokerSettings,
+    pub(super) shared: &'a Shared,
+    pub(super) events: &'a mpsc::Sender<LinkEvent>,
+    pub(super) credentials: &'a mut Credentials,
 }
 
 pub(super) struct Connection<'a> {
     broker: &'a BrokerSettings,
     shared: &'a Shared,
     events: &'a mpsc::Sender<LinkEvent>,
+    credentials: &'a mut Credentials,
+    /// Runs out when the files of certificate, key and CA are to be looked at, once the connection stands.
+    look: Option<Pin<Box<Sleep>>>,
+    renewal: Renewal,
     client: AsyncClient,
     session: String,
     /// The topic of birth and will.
@@ -65,24 +80,35 @@ pub(super) struct Connection<'a> {
     probe: Option<Pin<Box<Sleep>>>,
 }
 
+/// Whether the connection is to be made anew with other credentials.
+enum Renewal {
+    Not,
+    /// When nothing is outstanding any more. Nothing new is handed to the client until then.
+    Calm,
+    /// Goodbye was said; at the latest when this runs out.
+    Left(Pin<Box<Sleep>>),
+}
+
 /// Nobody takes the events.
 struct Unheard;
 
 impl<'a> Connection<'a> {
     pub(super) fn new(
-        broker: &'a BrokerSettings,
-        shared: &'a Shared,
-        events: &'a mpsc::Sender<LinkEvent>,
+        on: Ground<'a>,
         client: AsyncClient,
         session: String,
         birth: Option<Publish>,
         farewell: Publish,
     ) -> Self {
+        let Ground { broker, shared, events, credentials } = on;
         let stall = Box::pin(sleep(patience(broker)));
         Self {
             broker,
             shared,
             events,
+            credentials,
+            look: None,
+            renewal: Renewal::Not,
             client,
             session,
             status: farewell.topic.clone(),
@@ -101,8 +127,7 @@ impl<'a> Connection<'a> {
     /// Connects and serves until the end.
     pub(super) async fn run(mut self, events: EventLoop) -> End {
         let (sender, mut came) = mpsc::channel(1);
-        let broker = self.broker;
-        let client = poll(events, sender, broker.keep_alive);
+        let client = poll(events, sender, self.broker.keep_alive, &self.shared.pulse);
         tokio::pin!(client);
         let error = tokio::select! {
             // What was acknowledged before the end still counts, so this side is asked first.
@@ -114,6 +139,9 @@ impl<'a> Connection<'a> {
             // Goodbye was said; how the connection ends after it is of no interest.
             return End::Closed;
         }
+        if matches!(self.renewal, Renewal::Left(_)) {
+            return End::Renewed;
+        }
         End::Lost(classify::lost(&error, self.up, self.broker))
     }
 
@@ -122,10 +150,14 @@ impl<'a> Connection<'a> {
             if self.shared.closing() && !self.say_goodbye() {
                 return End::Closed;
             }
+            if matches!(self.renewal, Renewal::Calm) && self.waits().is_none() && !self.give_way() {
+                return End::Renewed;
+            }
             let handled = match self.hand_over().await {
                 Err(Unheard) => Err(Unheard),
                 Ok(()) => match self.step(came).await {
                     Ok(Step::GiveUp(error)) => return End::Lost(error),
+                    Ok(Step::GiveWay) => return End::Renewed,
                     Ok(Step::Done) => Ok(()),
                     Err(Unheard) => Err(Unheard),
                 },
@@ -150,13 +182,15 @@ impl<'a> Connection<'a> {
             () = self.shared.work.notified() => {}
             () = &mut self.stall, if waits => return Ok(Step::GiveUp(self.no_progress())),
             () = due(&mut self.probe) => self.probe(),
+            () = due(&mut self.look) => self.look().await?,
+            () = left(&mut self.renewal) => return Ok(Step::GiveWay),
         }
         Ok(Step::Done)
     }
 
     /// Gives the client what waits, as far as the bounds allow.
     async fn hand_over(&mut self) -> Result<(), Unheard> {
-        if !self.up || self.farewell.is_none() {
+        if !self.up || self.farewell.is_none() || !matches!(self.renewal, Renewal::Not) {
             return Ok(());
         }
         let most = usize::try_from(self.limits.maximum_packet).unwrap_or(usize::MAX);
@@ -318,15 +352,40 @@ impl<'a> Connection<'a> {
                 self.limits = limits;
                 self.probe = (limits.keep_alive == Some(0)).then(|| Box::pin(sleep(self.broker.keep_alive)));
                 self.up = true;
+                self.credentials.stood();
+                self.look = Some(Box::pin(sleep(self.broker.reload)));
                 if !self.shared.up() {
                     self.announce().await?;
                 }
                 tracing::info!(session = self.session, "the link is up");
                 let session = self.session.clone();
                 self.tell(LinkEvent::Up { session, session_present, broker: limits }).await?;
+                self.tell_of_certificate().await?;
             }
         }
         Ok(Step::Done)
+    }
+
+    /// Looks whether certificate, key or CA were renewed.
+    async fn look(&mut self) -> Result<(), Unheard> {
+        self.look = Some(Box::pin(sleep(self.broker.reload)));
+        if matches!(self.renewal, Renewal::Not) && self.credentials.look(self.broker) {
+            self.renewal = Renewal::Calm;
+        }
+        self.tell_of_certificate().await
+    }
+
+    async fn tell_of_certificate(&mut self) -> Result<(), Unheard> {
+        match self.credentials.news() {
+            Some(News { expires, refused }) => self.tell(LinkEvent::Certificate { expires, refused }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Disconnects in order, so that the broker does not publish the will; false where that cannot be said.
+    fn give_way(&mut self) -> bool {
+        self.renewal = Renewal::Left(Box::pin(sleep(2 * GOODBYE)));
+        self.client.try_disconnect_with_timeout(GOODBYE).is_ok()
     }
 
     /// Publishes the farewell and disconnects; false where there is nobody to say it to.
@@ -387,6 +446,16 @@ enum Step {
     Done,
     /// The connection is of no use.
     GiveUp(LinkError),
+    /// Another one is to take its place.
+    GiveWay,
+}
+
+/// Waits until a connection that gives way has had its time to end.
+async fn left(renewal: &mut Renewal) {
+    match renewal {
+        Renewal::Left(sleep) => sleep.as_mut().await,
+        Renewal::Not | Renewal::Calm => std::future::pending().await,
+    }
 }
 
 fn patience(broker: &BrokerSettings) -> Duration {

@@ -19,6 +19,9 @@ pub enum LinkError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The connection was ended to be made again with what was renewed.
+    #[error("certificate, key or CA in [broker] were renewed; the connection is made again with them")]
+    Renewed,
     /// The host is no name and no address.
     #[error("{0:?} is neither a host name nor an address; correct `host` in [broker]")]
     Host(String),

@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{Link, LinkEvent, LinkEvents, LinkRefusal, MAX_TOPICS, MAX_WAITING, Publish};
+use crate::health::progress::Mark;
 
 /// What was done with a fake link.
 #[derive(Debug, Default)]
@@ -109,6 +110,10 @@ impl Link for FakeLink {
     fn room(&self) -> usize {
         let state = self.lock();
         if state.up { MAX_WAITING.saturating_sub(state.published.len()) } else { 0 }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { steps: 0, within: None }
     }
 
     fn close(&self) {

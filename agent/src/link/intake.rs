@@ -8,10 +8,13 @@ use bytes::Bytes;
 use rumqttc::{ConnectionError, Event, EventLoop, Packet};
 use tokio::sync::mpsc;
 
-use super::{BrokerLimits, MAX_CORRELATION, Message, Response};
+use super::{BrokerLimits, MAX_CORRELATION, Message, Response, SLACK};
+use crate::health::progress::Pulse;
 
 /// A payload that is shorter, in bytes, is copied, so that it does not hold a packet in memory that is long for other reasons.
 const SHORT: usize = 4096;
+/// Keep-alives in which a connection that stands may be quiet: after two it is given up.
+const QUIET: u32 = 3;
 
 /// What the client's side hands on.
 pub(super) enum Came {
@@ -22,9 +25,18 @@ pub(super) enum Came {
 }
 
 /// Polls the client until its end.
-pub(super) async fn poll(mut events: EventLoop, came: mpsc::Sender<Came>, keep_alive: Duration) -> ConnectionError {
+///
+/// Something comes in every keep-alive, if only the answer to a ping: each is a step in `pulse`.
+pub(super) async fn poll(
+    mut events: EventLoop,
+    came: mpsc::Sender<Came>,
+    keep_alive: Duration,
+    pulse: &Pulse,
+) -> ConnectionError {
     loop {
-        let next = match events.poll().await {
+        let polled = events.poll().await;
+        pulse.step(QUIET * keep_alive + SLACK);
+        let next = match polled {
             Err(error) => return error,
             Ok(Event::Incoming(Packet::ConnAck(answer))) => {
                 // A broker may ask for a longer keep-alive; we may ping more often, and notice sooner.

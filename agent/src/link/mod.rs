@@ -11,6 +11,8 @@
 //!   retained message again. One SUBSCRIBE is in flight at a time; later ones join the one that waits.
 //! - No call here waits. What does not fit is refused with [`LinkRefusal`], so the caller can never be in the way of the
 //!   task that serves the connection.
+//! - Certificate, key and CA are renewed without a restart: what lies in their files is used at the next connection, and a connection that
+//!   stands is ended for it when nothing is outstanding. What cannot be used is told of, and changes nothing.
 //! - Everything is bounded: [`MAX_TOPICS`] subscriptions, [`MAX_WAITING`] publishes that wait,
 //!   [`MAX_OUTSTANDING`] without their PUBACK, [`EVENT_CAPACITY`] events that are not taken. A driver that is slow
 //!   makes the link stop reading: TCP holds the broker back.
@@ -22,12 +24,14 @@
 
 pub mod fake;
 pub mod mqtt;
+pub mod probe;
 pub mod tls;
 
 mod answers;
 mod backoff;
 mod classify;
 mod connection;
+mod credentials;
 mod error;
 mod intake;
 mod limits;
@@ -38,6 +42,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::health::progress::Mark;
 pub use error::{LinkError, LinkRefusal};
 pub use limits::BrokerLimits;
 
@@ -51,6 +56,9 @@ pub const MAX_WAITING: usize = 64;
 pub const MAX_OUTSTANDING: u16 = 32;
 /// At most this many events wait for the driver; a message is an event.
 pub const EVENT_CAPACITY: usize = 16;
+
+/// How much later than it means to the link may do something, before it counts as stuck: names are resolved and files read in this time too.
+const SLACK: Duration = Duration::from_secs(30);
 
 /// A request with more correlation data than this, in bytes, is not answered: it would be kept until the answer is acknowledged.
 pub const MAX_CORRELATION: usize = 1024;
@@ -155,6 +163,13 @@ pub enum LinkEvent {
         /// When the next attempt is made.
         retry_in: Duration,
     },
+    /// What is known of this device's certificate has changed.
+    Certificate {
+        /// When the one that is used expires, Unix seconds.
+        expires: Option<i64>,
+        /// Why the one in the files is not used.
+        refused: Option<LinkError>,
+    },
     /// A message came.
     Message(Message),
     /// The broker has the publish with this token.
@@ -208,6 +223,10 @@ pub trait Link: Send + Sync {
 
     /// How many more publishes fit now; 0 while the link is down.
     fn room(&self) -> usize;
+
+    /// How far the task is that serves the connection. A link that is down and tries again gets on; one that does neither of what it has to
+    /// within its own timeouts does not.
+    fn mark(&self) -> Mark;
 
     /// Says goodbye: publishes the retained status `online: false`, disconnects, and ends the events.
     fn close(&self);

@@ -20,13 +20,13 @@ use tokio::{net::TcpStream, sync::mpsc};
 
 use super::{
     EVENT_CAPACITY, Link, LinkError, LinkEvent, LinkEvents, LinkRefusal, MAX_OUTSTANDING, MAX_PACKET, MAX_WAITING,
-    Publish,
+    Publish, SLACK,
     backoff::Backoff,
-    connection::{Connection, End},
+    connection::{Connection, End, Ground},
+    credentials::Credentials,
     shared::Shared,
-    tls,
 };
-use crate::{clock::Clock, settings::BrokerSettings};
+use crate::{clock::Clock, health::progress::Mark, settings::BrokerSettings};
 
 /// Packets that are read before the driver is given the first of them. One, because a packet may take thirty times its length
 /// once it is taken apart: 132 KiB of short user properties are 20,000 pairs of strings.
@@ -84,6 +84,10 @@ impl Link for MqttLink {
         self.shared.room()
     }
 
+    fn mark(&self) -> Mark {
+        self.shared.pulse.mark()
+    }
+
     fn close(&self) {
         self.shared.close();
     }
@@ -115,7 +119,9 @@ pub fn link_as(
     let shared = Arc::new(Shared::default());
     let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
     let backoff = Backoff::new(broker.backoff_min, broker.backoff_max);
-    let task = Task { broker, client_id, announce, clock, random, shared: Arc::clone(&shared), events, backoff };
+    let (shared_by_task, credentials) = (Arc::clone(&shared), Credentials::new());
+    let task =
+        Task { broker, client_id, announce, clock, random, shared: shared_by_task, events, backoff, credentials };
     (MqttLink { shared }, receiver, task.run())
 }
 
@@ -135,18 +141,34 @@ struct Task {
     shared: Arc<Shared>,
     events: mpsc::Sender<LinkEvent>,
     backoff: Backoff,
+    credentials: Credentials,
 }
 
 impl Task {
     async fn run(mut self) {
+        self.connect_again_and_again().await;
+        self.shared.pulse.rest();
+    }
+
+    async fn connect_again_and_again(&mut self) {
         while !self.shared.closing() {
             let began = self.clock.mono();
+            self.shared.pulse.step(self.broker.connect_timeout + SLACK);
             let end = self.connect_once().await;
             self.shared.down();
             let error = match end {
                 End::Closed => return,
+                End::Renewed => {
+                    tracing::info!("the connection is made again with a renewed certificate, key or CA");
+                    let down = LinkEvent::Down { error: LinkError::Renewed, retry_in: Duration::ZERO };
+                    if self.events.send(down).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 End::Lost(error) => error,
             };
+            self.credentials.failed(&error);
             if self.clock.mono().saturating_sub(began) >= self.broker.keep_alive {
                 self.backoff.reset();
             }
@@ -155,6 +177,7 @@ impl Task {
             if self.events.send(LinkEvent::Down { error, retry_in }).await.is_err() {
                 return;
             }
+            self.shared.pulse.step(retry_in + SLACK);
             self.wait(retry_in).await;
         }
     }
@@ -165,16 +188,20 @@ impl Task {
         match self.client(&farewell) {
             Err(error) => End::Lost(error),
             Ok((client, events)) => {
-                let connection =
-                    Connection::new(&self.broker, &self.shared, &self.events, client, session, birth, farewell);
-                connection.run(events).await
+                let on = Ground {
+                    broker: &self.broker,
+                    shared: &self.shared,
+                    events: &self.events,
+                    credentials: &mut self.credentials,
+                };
+                Connection::new(on, client, session, birth, farewell).run(events).await
             }
         }
     }
 
-    fn client(&self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
-        let tls = tls::client_config(&self.broker)?;
-        let options = options(&self.broker, &self.client_id, tls, will);
+    fn client(&mut self, will: &Publish) -> Result<(AsyncClient, EventLoop), LinkError> {
+        let tls = self.credentials.choose(&self.broker)?;
+        let options = options(&self.broker, &self.client_id, tls, Some(will));
         // Acknowledgements that the broker owes us are bounded by MAX_OUTSTANDING; the rest are subscriptions.
         let capacity = usize::from(MAX_OUTSTANDING) + MAX_WAITING;
         AsyncClient::builder(options).capacity(capacity).try_build().map_err(|error| LinkError::Protocol {
@@ -197,7 +224,13 @@ impl Task {
     }
 }
 
-fn options(broker: &BrokerSettings, client_id: &str, tls: Arc<rustls::ClientConfig>, will: &Publish) -> MqttOptions {
+/// What the client is told for one connection; without a will for one that only looks.
+pub(super) fn options(
+    broker: &BrokerSettings,
+    client_id: &str,
+    tls: Arc<rustls::ClientConfig>,
+    will: Option<&Publish>,
+) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, Broker::tcp(broker.host.clone(), broker.port));
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(0);
@@ -210,8 +243,16 @@ fn options(broker: &BrokerSettings, client_id: &str, tls: Arc<rustls::ClientConf
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET))
         .set_outgoing_inflight_upper_limit(MAX_OUTSTANDING)
         .set_read_batch_size(READ_BATCH)
-        .set_connect_timeout(broker.connect_timeout)
-        .set_last_will(LastWill::new(will.topic.clone(), will.payload.to_vec(), QoS::AtLeastOnce, will.retain, None));
+        .set_connect_timeout(broker.connect_timeout);
+    if let Some(will) = will {
+        options.set_last_will(LastWill::new(
+            will.topic.clone(),
+            will.payload.to_vec(),
+            QoS::AtLeastOnce,
+            will.retain,
+            None,
+        ));
+    }
     let (host, port) = (broker.host.clone(), broker.port);
     options.set_socket_connector(move |_, _| connect(host.clone(), port));
     options
@@ -242,5 +283,38 @@ mod tests {
         let Ok(listener) = TcpListener::bind(("::1", 0)).await else { return };
         let port = listener.local_addr().unwrap().port();
         assert!(connect("::1".to_owned(), port).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_link_that_never_gets_a_connection_gets_on_and_one_that_is_closed_rests() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = BrokerSettings {
+            host: "localhost".to_owned(),
+            port: 8883,
+            ca: folder.path().join("ca.pem"),
+            cert: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            topics: sanderling_protocol::topics::Topics::default(),
+            keep_alive: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            backoff_min: Duration::from_millis(1),
+            backoff_max: Duration::from_secs(3600),
+            reload: Duration::from_secs(5),
+        };
+        let device = "gw-1".parse().unwrap();
+        let config = LinkConfig { broker, device, agent: String::new(), boot: String::new() };
+        let (link, mut events, task) = link(config, Arc::new(crate::clock::FakeClock::at(0)), Box::new(|| 0));
+        let task = tokio::spawn(task);
+        for attempt in 1..4 {
+            let Some(LinkEvent::Down { retry_in, .. }) = events.recv().await else { unreachable!() };
+            // One for the attempt, and one for the wait that follows.
+            while link.mark().steps < 2 * attempt {
+                tokio::task::yield_now().await;
+            }
+            assert!(link.mark().within.is_some_and(|within| within >= retry_in));
+        }
+        link.close();
+        task.await.unwrap();
+        assert_eq!(link.mark().within, None);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{LinkRefusal, MAX_PACKET, MAX_TOPICS, MAX_WAITING, Publish};
+use crate::health::progress::Pulse;
 
 /// At most this many topics go into one SUBSCRIBE or UNSUBSCRIBE.
 pub(super) const TOPICS_PER_PACKET: usize = 64;
@@ -71,6 +72,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Woken when there is something to send, or the link is to close.
     pub(super) work: Notify,
+    /// How far the task is that serves the connection.
+    pub(super) pulse: Pulse,
 }
 
 impl Shared {

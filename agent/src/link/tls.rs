@@ -1,25 +1,21 @@
 //! Mutual TLS with the fleet's broker: its authority, this device's certificate and key ([`crate::tls`]).
 //!
-//! Failure modes: a file that cannot be used is a [`LinkError::Credentials`] that names it. The files are read anew for every connection,
-//! so that a renewed certificate needs no restart.
-
-use std::sync::Arc;
-
-use rustls::ClientConfig;
+//! Failure modes: a file that cannot be used is a [`LinkError::Credentials`] that names it. The files are read anew for every connection;
+//! when is a matter of `credentials`.
 
 use super::LinkError;
 use crate::{
     settings::BrokerSettings,
-    tls::{self, CredentialsError},
+    tls::{self, CredentialsError, Loaded},
 };
 
-/// The TLS configuration for the broker in these settings.
+/// Reads what the settings name for TLS with the broker.
 ///
 /// # Errors
 /// [`LinkError::Credentials`].
-pub fn client_config(broker: &BrokerSettings) -> Result<Arc<ClientConfig>, LinkError> {
+pub fn load(broker: &BrokerSettings) -> Result<Loaded, LinkError> {
     let refused = |CredentialsError { what, path, problem }| LinkError::Credentials { what, path, problem };
-    tls::client_config(&broker.ca, Some((&broker.cert, &broker.key))).map_err(refused)
+    tls::load(&broker.ca, Some((&broker.cert, &broker.key))).map_err(refused)
 }
 
 #[cfg(test)]
@@ -47,11 +43,12 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
+            reload: Duration::from_secs(5),
         }
     }
 
     fn refused(broker: &BrokerSettings) -> (PathBuf, String) {
-        match client_config(broker).unwrap_err() {
+        match load(broker).unwrap_err() {
             LinkError::Credentials { path, problem, .. } => (path, problem),
             other => panic!("{other}"),
         }
@@ -76,6 +73,7 @@ mod tests {
         let (path, problem) = refused(&broker);
         assert!(path == broker.key && problem.contains("does not go with"), "{problem}");
         fs::write(&broker.key, key.serialize_pem()).unwrap();
-        assert!(client_config(&broker).is_ok());
+        let loaded = load(&broker).unwrap();
+        assert!(loaded.certificate.expires().is_some());
     }
 }

@@ -291,7 +291,7 @@ impl Mqtt {
             .set_connect_timeout(settings.connect_timeout);
         if let Some(files) = &settings.tls {
             let identity = files.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-            let config = tls::client_config(&files.ca, identity)?;
+            let config = tls::load(&files.ca, identity)?.config;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
         }
         if let Some((user, file)) = &settings.login {

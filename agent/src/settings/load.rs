@@ -250,6 +250,7 @@ fn check_broker(raw: RawBroker, origin: &Origin) -> Result<BrokerSettings, Setti
     let seconds = |key: &str, value: f64, allowed: RangeInclusive<f64>| {
         origin.range(&["broker", key], value, allowed, " s").map(Duration::from_secs_f64)
     };
+    let reload = seconds("reload_s", raw.reload_s.unwrap_or(5.0), 0.05..=3600.0)?;
     let backoff_min = seconds("backoff_min_s", raw.backoff_min_s.unwrap_or(1.0), 0.05..=60.0)?;
     let backoff_max = seconds("backoff_max_s", raw.backoff_max_s.unwrap_or(60.0), 0.05..=3600.0)?;
     if backoff_min > backoff_max {
@@ -273,6 +274,7 @@ fn check_broker(raw: RawBroker, origin: &Origin) -> Result<BrokerSettings, Setti
         connect_timeout: Duration::from_secs(connect),
         backoff_min,
         backoff_max,
+        reload,
     })
 }
 

@@ -156,6 +156,8 @@ pub struct BrokerSettings {
     pub backoff_min: Duration,
     /// `backoff_max_s`: the longest wait between attempts.
     pub backoff_max: Duration,
+    /// `reload_s`: how often the files of certificate, key and CA are looked at, 5 s by default.
+    pub reload: Duration,
 }
 
 /// `[paths]`.

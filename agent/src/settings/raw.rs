@@ -39,6 +39,7 @@ pub(super) struct RawBroker {
     pub(super) connect_timeout_s: Option<u64>,
     pub(super) backoff_min_s: Option<f64>,
     pub(super) backoff_max_s: Option<f64>,
+    pub(super) reload_s: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

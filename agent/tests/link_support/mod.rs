@@ -43,6 +43,7 @@ pub(crate) fn settings(pki: &Pki, device: &str, port: u16) -> BrokerSettings {
         connect_timeout: Duration::from_secs(5),
         backoff_min: Duration::from_millis(50),
         backoff_max: Duration::from_millis(200),
+        reload: Duration::from_millis(50),
     }
 }
 

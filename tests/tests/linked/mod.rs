@@ -68,6 +68,7 @@ impl Ground {
                 connect_timeout: Duration::from_secs(5),
                 backoff_min: Duration::from_millis(10),
                 backoff_max: Duration::from_millis(50),
+                reload: Duration::from_secs(5),
             },
             device: self.device.id.clone(),
             agent: "0.0.0".to_owned(),

@@ -43,6 +43,7 @@ fn report(modules: Vec<ModuleReport>) -> Reported {
         sensors: vec![SensorReport { name: "cam0".into(), frames: 1, refused: 0, error: None }],
         sinks: vec![SinkReport { name: "log".into(), error: Some("full".into()), ..SinkReport::default() }],
         refused: vec![],
+        certificate_expires: None,
         storage: Storage::default(),
         outbox: Outbox::default(),
         stale: None,

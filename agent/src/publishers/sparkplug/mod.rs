@@ -146,7 +146,11 @@ impl Speaker<'_> {
                     node.rebirth();
                 }
             }
-            LinkEvent::Up { .. } | LinkEvent::Acked { .. } | LinkEvent::PublishRefused { .. } => {}
+            // Of the certificate the device's own connection tells.
+            LinkEvent::Up { .. }
+            | LinkEvent::Acked { .. }
+            | LinkEvent::PublishRefused { .. }
+            | LinkEvent::Certificate { .. } => {}
         }
     }
 

@@ -161,6 +161,25 @@ impl Database {
         Ok(Self(Arc::new(Shared { disk, path, signs, slot, damaged, losses, notice })))
     }
 
+    /// Opens the database to be read alone, and only where nobody else has it open; nothing on the disk is changed. `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Open`].
+    pub fn open_to_read(state: &Path) -> Result<Option<Self>, StoreError> {
+        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+        let path = state.join(FILE);
+        let unopened = |cause: String| StoreError::Open { path: path.clone(), cause };
+        if disk.info(&path).map_err(|error| unopened(error.to_string()))?.is_none() {
+            return Ok(None);
+        }
+        let signs = Arc::new(Signs::default());
+        let redb = open::readable(&*disk, &path, &signs).map_err(|error| refused(&path, error))?;
+        let slot = Mutex::new(Slot::ReadOnly(redb));
+        let damaged = AtomicU32::new(aside::count(&*disk, &path));
+        Ok(Some(Self(Arc::new(Shared { disk, path, signs, slot, damaged, losses: AtomicU32::new(0), notice: None }))))
+    }
+
     /// A database in memory, for tests.
     ///
     /// # Errors
