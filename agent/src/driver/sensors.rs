@@ -2,14 +2,14 @@
 
 #[cfg(feature = "gpio")]
 use crate::sensors::Gpio;
-#[cfg(feature = "iio")]
-use crate::sensors::Iio;
-#[cfg(feature = "v4l2")]
-use crate::sensors::V4l2;
 #[cfg(feature = "http")]
 use crate::sensors::Http;
+#[cfg(feature = "iio")]
+use crate::sensors::Iio;
 #[cfg(feature = "serial")]
 use crate::sensors::Serial;
+#[cfg(feature = "v4l2")]
+use crate::sensors::V4l2;
 #[cfg(feature = "modbus")]
 use crate::sensors::modbus::Modbus;
 use crate::{

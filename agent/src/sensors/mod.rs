@@ -14,10 +14,10 @@ mod content;
 pub mod fake;
 #[cfg(feature = "gpio")]
 mod gpio;
-#[cfg(feature = "iio")]
-mod iio;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "iio")]
+mod iio;
 mod lines;
 #[cfg(feature = "modbus")]
 pub mod modbus;
@@ -49,13 +49,13 @@ use crate::{
     clock::Clock,
     frames::{FrameSink, Pool, SensorId},
 };
+pub use content::Content;
 #[cfg(feature = "gpio")]
 pub use gpio::{Gpio, GpioBias, GpioEdges, GpioLine, GpioSettings};
-#[cfg(feature = "iio")]
-pub use iio::{Iio, IioMode, IioSettings};
-pub use content::Content;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpSettings};
+#[cfg(feature = "iio")]
+pub use iio::{Iio, IioMode, IioSettings};
 pub use lines::LineSettings;
 pub use mqtt::{Mqtt, MqttSettings};
 pub use outlet::Outlet;
@@ -69,10 +69,10 @@ pub use settings::{PixelFormat, RawImage, ReplaySettings, SeriesSettings, Socket
 pub use simulate::{ChannelSettings, SceneSettings, SignalSettings, Simulate, SimulateSettings, Simulated, Wave};
 pub use socket::Socket;
 pub use sysfs::{Sysfs, SysfsFormat, SysfsSettings, SysfsValue};
-#[cfg(feature = "v4l2")]
-pub use v4l2::{CameraPixel, V4l2, V4l2Settings};
 #[cfg(feature = "serial")]
 pub use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
+#[cfg(feature = "v4l2")]
+pub use v4l2::{CameraPixel, V4l2, V4l2Settings};
 
 /// The port: something that gives frames.
 pub trait Sensor {

@@ -2,10 +2,10 @@
 
 #[cfg(feature = "gpio")]
 mod gpio;
-#[cfg(feature = "iio")]
-mod iio;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "iio")]
+mod iio;
 mod lines;
 #[cfg(feature = "modbus")]
 mod modbus;
@@ -27,22 +27,20 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path};
 use sanderling_protocol::topics::DeviceId;
 use serde::Deserialize;
 
+use super::{BrokerSettings, MAX_SENSORS, SettingsError, load::Origin};
 #[cfg(feature = "gpio")]
 use crate::sensors::GpioSettings;
-#[cfg(feature = "iio")]
-use crate::sensors::IioSettings;
-#[cfg(feature = "v4l2")]
-use crate::sensors::V4l2Settings;
-use super::{BrokerSettings, MAX_SENSORS, SettingsError, load::Origin};
 #[cfg(feature = "http")]
 use crate::sensors::HttpSettings;
+#[cfg(feature = "iio")]
+use crate::sensors::IioSettings;
 #[cfg(feature = "serial")]
 use crate::sensors::SerialSettings;
+#[cfg(feature = "v4l2")]
+use crate::sensors::V4l2Settings;
 #[cfg(feature = "modbus")]
 use crate::sensors::modbus::ModbusSettings;
-use crate::sensors::{
-    MqttSettings, ProcessSettings, ReplaySettings, SimulateSettings, SocketSettings, SysfsSettings,
-};
+use crate::sensors::{MqttSettings, ProcessSettings, ReplaySettings, SimulateSettings, SocketSettings, SysfsSettings};
 
 /// One sensor.
 #[derive(Clone, Debug, PartialEq)]
