@@ -14,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod link;
 pub mod logging;
+pub mod metrics;
 pub mod outbox;
 mod rate;
 pub mod report;

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
-    WorkloadSettings,
+    WorkloadSettings, metrics,
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
     sensor,
 };
@@ -205,6 +205,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         capsules: check_capsules(&raw.capsules, limits.reserve_bytes, origin)?,
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, origin)?,
+        metrics: raw.metrics.map(|raw| metrics::check(raw, &paths.runtime, origin)).transpose()?,
         broker,
         paths,
     })

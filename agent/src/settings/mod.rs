@@ -11,6 +11,7 @@
 //! Limits: files of [`MAX_FILE`] bytes, [`MAX_SENSORS`] sensors. Read once, at start.
 
 mod load;
+mod metrics;
 mod raw;
 mod sensor;
 
@@ -26,6 +27,7 @@ use sanderling_protocol::{
 };
 use thiserror::Error;
 
+pub use metrics::MetricsSettings;
 pub use sensor::SensorSettings;
 
 use crate::store::capsules::Room;
@@ -107,6 +109,8 @@ pub struct Settings {
     pub capsules: Room,
     /// `[log] level`.
     pub log_level: LogLevel,
+    /// `[metrics]`: where they can be scraped; absent: nowhere.
+    pub metrics: Option<MetricsSettings>,
     /// `[sensor.<name>]`.
     pub sensors: BTreeMap<String, SensorSettings>,
 }

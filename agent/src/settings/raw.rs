@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) workloads: RawWorkloads,
     pub(super) capsules: RawCapsules,
     pub(super) log: RawLog,
+    pub(super) metrics: Option<RawMetrics>,
     pub(super) sensor: BTreeMap<String, RawSensor>,
 }
 
@@ -101,4 +102,11 @@ pub(super) struct RawCapsules {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLog {
     pub(super) level: Option<LogLevel>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+    pub(super) path: Option<PathBuf>,
 }
