@@ -101,6 +101,11 @@ impl Case {
 
 impl Damage {
     fn apply(self, file: &Path) {
+        // What waited in the outbox when the device was stopped is not the same in every lane.
+        let outbox = file.parent().is_some_and(|folder| folder.ends_with("outbox"));
+        if outbox && !file.exists() {
+            return;
+        }
         let mut bytes = fs::read(file).unwrap();
         // A database is not as long in every lane.
         let length = bytes.len().max(1);

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 mod cuts;
+mod flapping;
 mod offline;
 mod old;
 mod sending;

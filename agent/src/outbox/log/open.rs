@@ -50,7 +50,7 @@ impl Found {
             active: None,
             is_whole: false,
             counts: Counts::default(),
-            next_number: numbers.last().map_or(1, |last| last + 1),
+            next_number: numbers.last().map_or(1, |last| last.saturating_add(1)),
             next_order: 0,
             confirm: confirmed.unwrap_or(0),
             waiting: None,

@@ -55,6 +55,8 @@ pub fn batch(bytes: &[u8]) {
     assert!(bytes.len() <= MAX_MESSAGE && records.len() <= MAX_RECORDS);
     assert!(records.iter().map(|record| record.payload.len()).sum::<usize>() <= MAX_CONTENT);
     let mut builder = BatchBuilder::default();
-    assert!(records.iter().all(|record| builder.push(record.id, record.at_ms, &record.payload)));
-    assert_eq!(batch::decode(&builder.finish()), Ok(records));
+    // The builder leaves room for the longest numbers, so that it may take less than is read.
+    if records.iter().all(|record| builder.push(record.id, record.at_ms, &record.payload)) {
+        assert_eq!(batch::decode(&builder.finish()), Ok(records));
+    }
 }
