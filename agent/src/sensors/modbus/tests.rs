@@ -1,4 +1,4 @@
-//! A scripted device stands in for what real ones do wrong; what they do right is tested with pymodbus in `tests/modbus.rs`.
+//! A scripted device stands in for what real ones do wrong; what they do right is tested with pymodbus in `agent/tests/sensor_peers.rs`.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
