@@ -135,6 +135,12 @@ async fn a_poll_is_one_series_or_one_object() {
     .await;
 }
 
+#[test]
+fn requests_on_a_serial_line_are_kept_apart_as_the_specification_says() {
+    assert_eq!(silence(9600).as_micros(), 4010);
+    assert_eq!(silence(115_200).as_micros(), 1750);
+}
+
 #[tokio::test]
 async fn an_exception_is_named_and_polling_goes_on() {
     polled(words(), ModbusFormat::Series, async |bench, server| {
