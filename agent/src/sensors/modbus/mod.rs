@@ -8,7 +8,7 @@
 //! longer than the timeout, or does not keep to the protocol is connected anew with growing pauses, so that a late answer is never taken for that of a
 //! later request.
 //!
-//! Limits: [`MOST_VALUES`] values; requests one after the other, each within the timeout. Modbus knows no authentication: whoever is on its
+//! Limits: [`MOST_VALUES`] values; requests one after the other, each within the timeout and on a serial line after a silence. Modbus knows no authentication: whoever is on its
 //! network can answer in the device's place.
 
 mod plan;
@@ -19,7 +19,7 @@ use sanderling_guest::frame::{Format, FrameHeader, Kind};
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_modbus::{
     ExceptionCode, Request as Call, Response,
@@ -203,6 +203,9 @@ impl Modbus {
     async fn ask(&self, device: &mut Context, poll: &mut Poll) -> Result<(), ModbusError> {
         poll.answers.clear();
         for request in &self.requests {
+            if let Way::Rtu(port) = &self.settings.way {
+                sleep(silence(port.baud)).await;
+            }
             device.set_slave(Slave(request.unit));
             let call = match request.function {
                 Function::Holding => Call::ReadHoldingRegisters(request.address, request.count),
@@ -281,6 +284,11 @@ impl Modbus {
         let of_point = both.find(|(request, _)| request.points.contains(&index));
         (0..point.count).filter_map(move |at| of_point.and_then(|(request, answer)| answer.value(request, point, at)))
     }
+}
+
+/// The silence on a serial line by which devices tell where a request begins: 3.5 characters of 11 bits, at high rates 1.75 ms.
+fn silence(baud: u32) -> Duration {
+    Duration::from_secs_f64(3.5 * 11.0 / f64::from(baud.max(1))).max(Duration::from_micros(1750))
 }
 
 /// What a poll is gathered in; the same memory for each.

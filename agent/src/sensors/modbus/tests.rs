@@ -1,4 +1,4 @@
-//! A scripted device stands in for what real ones do wrong; what they do right is tested with pymodbus in `tests/modbus.rs`.
+//! A scripted device stands in for what real ones do wrong; what they do right is tested with pymodbus in `agent/tests/sensor_peers.rs`.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -133,6 +133,12 @@ async fn a_poll_is_one_series_or_one_object() {
         assert_eq!(text, expected);
     })
     .await;
+}
+
+#[test]
+fn requests_on_a_serial_line_are_kept_apart_as_the_specification_says() {
+    assert_eq!(silence(9600).as_micros(), 4010);
+    assert_eq!(silence(115_200).as_micros(), 1750);
 }
 
 #[tokio::test]

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::SensorSettings;
 use crate::{
     sensors::{Content, ProcessFrames},
@@ -42,7 +40,7 @@ fn points_take_from_the_table_what_they_do_not_say_themselves() {
         unreachable!()
     };
     assert_eq!(plc.way, Way::Tcp { host: "plc.example".into(), port: 502 });
-    assert_eq!((plc.interval, plc.timeout), (Duration::from_millis(500), Duration::from_secs(1)));
+    assert_eq!((plc.interval, plc.timeout), (std::time::Duration::from_millis(500), std::time::Duration::from_secs(1)));
     assert_eq!(plc.format, ModbusFormat::Json);
     let (a, b) = (&plc.points[0], &plc.points[1]);
     assert_eq!((a.unit, a.function, a.value, a.order), (7, Function::Holding, ValueType::F32, WordOrder::Little));
