@@ -88,14 +88,8 @@ fn describe(what: &str, payload: &[u8]) -> String {
 
 /// What kept frames from a module, where something did.
 fn causes(drops: &Drops) -> String {
-    let causes = [
-        ("overtaken", drops.overtaken),
-        ("lost", drops.lost),
-        ("oversize", drops.oversize),
-        ("unfit", drops.unfit),
-        ("broken", drops.broken),
-    ];
-    let named = causes.iter().filter(|(_, count)| *count > 0).map(|(cause, count)| format!("{count} {cause}"));
+    let named =
+        drops.by_cause().into_iter().filter(|(_, count)| *count > 0).map(|(cause, count)| format!("{count} {cause}"));
     let named = named.collect::<Vec<_>>().join(", ");
     if named.is_empty() { named } else { format!(" ({named})") }
 }

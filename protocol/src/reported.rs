@@ -244,7 +244,18 @@ impl Drops {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        [self.overtaken, self.lost, self.oversize, self.unfit, self.broken].into_iter().fold(0, u64::saturating_add)
+        self.by_cause().into_iter().fold(0, |sum, (_, count)| sum.saturating_add(count))
+    }
+
+    /// Each cause by its name, and how many frames it kept away.
+    pub fn by_cause(&self) -> [(&'static str, u64); 5] {
+        [
+            ("overtaken", self.overtaken),
+            ("lost", self.lost),
+            ("oversize", self.oversize),
+            ("unfit", self.unfit),
+            ("broken", self.broken),
+        ]
     }
 }
 

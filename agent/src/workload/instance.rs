@@ -310,12 +310,8 @@ impl Instance {
 
     /// Frames that did not come to the guest, by cause.
     fn drops(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.inlet.counts();
-        vec![
-            ("too_fast", counts.dropped),
-            ("oversize", counts.oversize),
-            ("unreadable", self.tally.borrow().unreadable),
-        ]
+        let unreadable = ("unreadable", self.tally.borrow().unreadable);
+        self.inlet.counts().drops.by_cause().into_iter().chain([unreadable]).collect()
     }
 
     /// The module in figures.

@@ -25,6 +25,8 @@ fn figures() -> Figures {
         restarts: 3,
         frames: 1234,
         dropped: 5,
+        drops: sanderling_protocol::reported::Drops::default(),
+        skipped: 0,
         unreadable: 6,
         frame_us_p50: 0,
         frame_us_p99: 0,
@@ -37,11 +39,11 @@ fn figures() -> Figures {
         unconfined: Vec::new(),
         fault: None,
     };
-    let drops = vec![("too_fast", 5), ("oversize", 2)];
+    let drops = vec![("overtaken", 5), ("oversize", 2)];
     let faults = vec![(FaultCode::Trap, 2), (FaultCode::NativeMemory, 1)];
     Figures {
         modules: vec![ModuleFigures { report, drops, latency, faults, fuel: 77 }],
-        sensors: vec![SensorReport { name: "cam0".to_owned(), frames: 9, error: Some("gone".to_owned()) }],
+        sensors: vec![SensorReport { name: "cam0".to_owned(), frames: 9, refused: 0, error: Some("gone".to_owned()) }],
         outbox: Outbox { records: 1, bytes: 2, dropped: 3 },
         storage: Storage { used: 4, free: 5, damaged: Damaged { databases: 1, blobs: 2 } },
         connected: true,
@@ -92,7 +94,7 @@ fn what_the_driver_knows_is_told() {
     let (_, samples) = read(&text(figures(), &Machine).unwrap());
     for (sample, value) in [
         ("sanderling_frames_total{module=\"scratch\"}", 1234.0),
-        ("sanderling_frames_dropped_total{module=\"scratch\",cause=\"too_fast\"}", 5.0),
+        ("sanderling_frames_dropped_total{module=\"scratch\",cause=\"overtaken\"}", 5.0),
         ("sanderling_frames_dropped_total{module=\"scratch\",cause=\"oversize\"}", 2.0),
         ("sanderling_faults_total{module=\"scratch\",code=\"native_memory\"}", 1.0),
         ("sanderling_fuel_total{module=\"scratch\"}", 77.0),

@@ -98,7 +98,7 @@ fn a_thousand_cycles_lose_nothing_that_was_stored_and_keep_the_order_of_each_cha
     for (channel, heard) in heard {
         let missing: Vec<u32> =
             (0..next).filter(|number| !heard.all.contains(number) && !lost.contains(number)).collect();
-        assert_eq!(missing, [], "{channel}");
+        assert_eq!(missing, [0_u32; 0], "{channel}");
     }
     assert_eq!(outbox.figures().dropped, 0);
     println!("{next} records a channel, {} were not stored when the power went", lost.len());
