@@ -87,6 +87,19 @@ impl Replay {
         let largest = largest.min(settings.max_frame);
         Self { settings, largest }
     }
+
+    /// Looks how many files are there; reads none.
+    ///
+    /// # Errors
+    /// There are none, or one that is named is not there.
+    pub fn probe(settings: &ReplaySettings) -> Result<String, String> {
+        let (found, errors) = files(&settings.files);
+        match (errors.into_iter().next(), found.len()) {
+            (Some(error), _) => Err(error.to_string()),
+            (None, 0) => Err("no file to replay".to_owned()),
+            (None, count) => Ok(format!("{count} files")),
+        }
+    }
 }
 
 impl Sensor for Replay {
