@@ -91,6 +91,19 @@ impl Replay {
         let sample = if series { largest.div_ceil(settings.csv.window as usize) } else { largest };
         Self { settings, largest, sample }
     }
+
+    /// Looks how many files are there; reads none.
+    ///
+    /// # Errors
+    /// There are none, or one that is named is not there.
+    pub fn probe(settings: &ReplaySettings) -> Result<String, String> {
+        let (found, errors) = files(&settings.files);
+        match (errors.into_iter().next(), found.len()) {
+            (Some(error), _) => Err(error.to_string()),
+            (None, 0) => Err("no file to replay".to_owned()),
+            (None, count) => Ok(format!("{count} files")),
+        }
+    }
 }
 
 impl Sensor for Replay {

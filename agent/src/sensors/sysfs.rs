@@ -341,6 +341,7 @@ mod tests {
                 fs::write(folder.path().join("a"), "1").unwrap();
                 fs::write(folder.path().join("b"), "2").unwrap();
                 until(|| bench.count() > 0 && bench.report().error.is_none()).await;
+                assert!(bench.frames().iter().all(|(_, content)| series(content) == [1.0, 2.0]));
             })
             .await;
         assert_eq!(Sysfs::probe(&settings), Ok("2 values".into()));

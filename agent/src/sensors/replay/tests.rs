@@ -120,6 +120,10 @@ async fn raw_files_hold_one_image_after_the_other() {
 async fn reports_files_that_give_no_frames_and_goes_on() {
     let folder = folder(&[("a.bin", b""), ("b.bin", &[0; 200_000]), ("c.csv", b"1,x"), ("d.json", b"{}")]);
     let absent = folder.path().join("absent");
+    let probe = |files: &[PathBuf]| Replay::probe(&settings(files));
+    assert_eq!(probe(&[folder.path().into()]), Ok("4 files".into()));
+    assert!(probe(&[folder.path().into(), absent.clone()]).unwrap_err().contains("absent"));
+    assert!(probe(&[]).is_err());
     let settings = settings(&[absent, folder.path().into()]);
     let (frames, error) = all(settings, 1).await;
     assert_eq!(frames[0].0.kind, Kind::Json);

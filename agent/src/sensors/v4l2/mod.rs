@@ -13,6 +13,7 @@
 //!
 //! Limits: no multi-planar devices (`V4L2_CAP_VIDEO_CAPTURE_MPLANE` alone); on 32-bit machines Linux 5.6 or later.
 
+mod abi;
 mod camera;
 mod format;
 mod sys;

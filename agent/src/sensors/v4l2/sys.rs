@@ -1,8 +1,7 @@
 //! The kernel's side of a camera: its ioctls and its memory.
 //!
-//! This file holds the `unsafe` of the cameras: ioctls whose structures are laid out here as `linux/videodev2.h` has them, and the
-//! mapping of the kernel's buffers. A test holds the numbers of the ioctls, which contain the sizes of the structures, to those
-//! of the kernel.
+//! This file holds the `unsafe` of the cameras: ioctls with the structures of [`super::abi`], and the mapping of the kernel's
+//! buffers.
 //!
 //! Invariants: a buffer is read only between [`Frames::dequeue`] and [`Frames::queue`], while the kernel leaves it alone. Whatever index
 //! or size the kernel says is held to what was mapped.
@@ -20,176 +19,26 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    ioctl::{Opcode, Updater, ioctl, opcode},
+    ioctl::{Opcode, Updater, ioctl},
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
 use super::{
     CameraError,
+    abi::{
+        BUFFER_ERROR, Buffer, CAN_CAPTURE, CAN_CAPTURE_PLANES, CAN_SET_RATE, CAN_STREAM, CAPTURE, CONTROL_DISABLED,
+        CONTROL_READ_ONLY, Capability, DQBUF, ENUM_FMT, ENUM_FRAMESIZES, FIELD_ANY, FormatDescription, FrameSize,
+        HAS_DEVICE_CAPS, ImageFormat, MEMORY_MMAP, NEXT_CONTROL, Plain, QBUF, QUERYBUF, QUERYCAP, QUERYCTRL,
+        QueryControl, REQBUFS, RequestBuffers, S_CTRL, S_FMT, S_PARM, SIZE_DISCRETE, STREAMOFF, STREAMON, SetControl,
+        StreamParameters, TIMESTAMP_MASK, TIMESTAMP_MONOTONIC,
+    },
     camera::{Camera, Control, Filled, Frames, Image, control_name},
     format::FourCc,
 };
 use crate::sensors::ready::Ready;
 
-const CAPTURE: u32 = 1;
-const MEMORY_MMAP: u32 = 1;
-const FIELD_ANY: u32 = 0;
-const CAN_CAPTURE: u32 = 0x1;
-const CAN_CAPTURE_PLANES: u32 = 0x1000;
-const CAN_STREAM: u32 = 0x0400_0000;
-const HAS_DEVICE_CAPS: u32 = 0x8000_0000;
-const CAN_SET_RATE: u32 = 0x1000;
-const BUFFER_ERROR: u32 = 0x40;
-const TIMESTAMP_MASK: u32 = 0xe000;
-const TIMESTAMP_MONOTONIC: u32 = 0x2000;
-const NEXT_CONTROL: u32 = 0x8000_0000;
-const CONTROL_DISABLED: u32 = 0x1;
-const CONTROL_READ_ONLY: u32 = 0x4;
-const SIZE_DISCRETE: u32 = 1;
 /// A driver that goes on listing is not believed.
 const MOST_LISTED: u32 = 256;
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Capability {
-    driver: [u8; 16],
-    card: [u8; 32],
-    bus: [u8; 32],
-    version: u32,
-    capabilities: u32,
-    device_caps: u32,
-    reserved: [u32; 3],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct FormatDescription {
-    index: u32,
-    kind: u32,
-    flags: u32,
-    description: [u8; 32],
-    pixel_format: u32,
-    mbus_code: u32,
-    reserved: [u32; 3],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct FrameSize {
-    index: u32,
-    pixel_format: u32,
-    kind: u32,
-    // Discrete: width, height. Else: least, most and step of the width, then of the height.
-    sizes: [u32; 6],
-    reserved: [u32; 2],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ImageFormat {
-    kind: u32,
-    // The union that follows has pointers in it.
-    #[cfg(target_pointer_width = "64")]
-    padding: u32,
-    width: u32,
-    height: u32,
-    pixel_format: u32,
-    field: u32,
-    bytes_per_line: u32,
-    size_image: u32,
-    color: [u32; 6],
-    rest: [u32; 38],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct StreamParameters {
-    kind: u32,
-    capability: u32,
-    mode: u32,
-    numerator: u32,
-    denominator: u32,
-    rest: [u32; 46],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct RequestBuffers {
-    count: u32,
-    kind: u32,
-    memory: u32,
-    capabilities: u32,
-    flags: [u8; 4],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Buffer {
-    index: u32,
-    kind: u32,
-    used: u32,
-    flags: u32,
-    field: u32,
-    seconds: i64,
-    microseconds: i64,
-    timecode: [u32; 4],
-    sequence: u32,
-    memory: u32,
-    // A union: the offset to map is in its first four bytes, on machines of either order.
-    offset: u32,
-    #[cfg(target_pointer_width = "64")]
-    offset_rest: u32,
-    length: u32,
-    reserved: [u32; 2],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct QueryControl {
-    id: u32,
-    kind: u32,
-    name: [u8; 32],
-    min: i32,
-    max: i32,
-    step: i32,
-    default: i32,
-    flags: u32,
-    reserved: [u32; 2],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct SetControl {
-    id: u32,
-    value: i32,
-}
-
-const QUERYCAP: Opcode = opcode::read::<Capability>(b'V', 0);
-const ENUM_FMT: Opcode = opcode::read_write::<FormatDescription>(b'V', 2);
-const S_FMT: Opcode = opcode::read_write::<ImageFormat>(b'V', 5);
-const REQBUFS: Opcode = opcode::read_write::<RequestBuffers>(b'V', 8);
-const QUERYBUF: Opcode = opcode::read_write::<Buffer>(b'V', 9);
-const QBUF: Opcode = opcode::read_write::<Buffer>(b'V', 15);
-const DQBUF: Opcode = opcode::read_write::<Buffer>(b'V', 17);
-const STREAMON: Opcode = opcode::write::<u32>(b'V', 18);
-const STREAMOFF: Opcode = opcode::write::<u32>(b'V', 19);
-const S_PARM: Opcode = opcode::read_write::<StreamParameters>(b'V', 22);
-const S_CTRL: Opcode = opcode::read_write::<SetControl>(b'V', 28);
-const QUERYCTRL: Opcode = opcode::read_write::<QueryControl>(b'V', 36);
-const ENUM_FRAMESIZES: Opcode = opcode::read_write::<FrameSize>(b'V', 74);
-
-/// Structures of plain numbers, which any bytes of the kernel's make valid.
-trait Plain: Copy {}
-impl Plain for Capability {}
-impl Plain for FormatDescription {}
-impl Plain for FrameSize {}
-impl Plain for ImageFormat {}
-impl Plain for StreamParameters {}
-impl Plain for RequestBuffers {}
-impl Plain for Buffer {}
-impl Plain for QueryControl {}
-impl Plain for SetControl {}
-impl Plain for u32 {}
 
 /// A camera, open. Stops when it is dropped.
 pub(super) struct Device {
@@ -257,7 +106,7 @@ impl Device {
 
     fn call<const CODE: Opcode, T: Plain>(&self, value: &mut T) -> io::Result<()> {
         loop {
-            // SAFETY: every code above was made of the structure that it is called with, laid out as the kernel has it, so
+            // SAFETY: every code of `abi` was made of the structure that it is called with, laid out as the kernel has it, so
             // that the kernel writes nowhere else; whatever it writes is a valid value.
             let done = unsafe { ioctl(&self.file, Updater::<CODE, T>::new(value)) };
             match done {
@@ -473,31 +322,6 @@ impl Frames for Live<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// As `linux/videodev2.h` of 6.1 gives them on a 64-bit machine; the size of the structure is in each.
-    #[test]
-    #[cfg(target_pointer_width = "64")]
-    fn ioctls_are_those_of_the_kernel() {
-        let ours = [QUERYCAP, ENUM_FMT, S_FMT, REQBUFS, QUERYBUF, QBUF, DQBUF, STREAMON, STREAMOFF];
-        let kernel = [
-            0x8068_5600,
-            0xc040_5602,
-            0xc0d0_5605,
-            0xc014_5608,
-            0xc058_5609,
-            0xc058_560f,
-            0xc058_5611,
-            0x4004_5612,
-            0x4004_5613,
-        ];
-        assert_eq!(ours, kernel);
-        let ours = [S_PARM, S_CTRL, QUERYCTRL, ENUM_FRAMESIZES];
-        assert_eq!(ours, [0xc0cc_5616, 0xc008_561c, 0xc044_5624, 0xc02c_564a]);
-        assert_eq!(std::mem::offset_of!(Buffer, seconds), 24);
-        assert_eq!(std::mem::offset_of!(Buffer, offset), 64);
-        assert_eq!(std::mem::offset_of!(Buffer, length), 72);
-        assert_eq!(std::mem::offset_of!(ImageFormat, width), 8);
-    }
 
     #[test]
     fn what_is_no_camera_is_refused_with_a_hint() {
