@@ -1,0 +1,1 @@
+require ${@bb.utils.contains('DISTRO_FEATURES', 'sanderling', 'recipes-kernel/linux/sanderling-kernel.inc', '', d)}
