@@ -11,7 +11,7 @@ LIC_FILES_CHKSUM = "\
 
 SRC_URI = "git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main"
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "29d6a8c513129b26cad11cbfc8e7e58b1ee3e002"
+SRCREV = "81d79ed7c06d10b5c345c4b4ee5f9ccf26c58e56"
 
 require ${BPN}-crates.inc
 
