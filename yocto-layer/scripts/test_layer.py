@@ -118,14 +118,31 @@ class Recipes(unittest.TestCase):
 
         features = tomllib.loads(self.read("../agent/Cargo.toml")).get("features", {})
         recipe = self.read("recipes-sanderling/sanderling-agent/sanderling-agent_0.1.0.bb")
-        offered = set(re.findall(r'^PACKAGECONFIG\[(\w+)\] = "--features=sanderling-agent/\1[",]', recipe, re.M))
+        offered = set(re.findall(r'^PACKAGECONFIG\[([\w-]+)\] = "--features=sanderling-agent/\1[",]', recipe, re.M))
         taken = re.search(r'^PACKAGECONFIG \?\?= "([^"]*)"', recipe, re.M).group(1).split()
         self.assertEqual(offered, set(features) - {"default"})
         self.assertEqual(sorted(taken), sorted(features.get("default", [])))
 
+    def test_has_a_package_for_each_kind_of_device(self):
+        kinds = sorted(file.removesuffix(".conf") for file in os.listdir(os.path.join(LAYER, "../agent/dist/systemd/devices")))
+        recipe = self.read("recipes-sanderling/sanderling-agent/sanderling-agent_0.1.0.bb")
+        self.assertEqual(re.search(r'^DEVICES = "(.*)"', recipe, re.M).group(1).split(), kinds)
+        for kind in kinds:
+            self.assertIn("${PN}-%s " % kind, re.search(r'^PACKAGE_BEFORE_PN \+= "(.*)"', recipe, re.M).group(1) + " ")
+            self.assertRegex(recipe, r"(?m)^FILES:\$\{PN\}-%s \+= " % kind)
+
+    def test_opens_the_groups_that_the_drop_ins_name(self):
+        recipe = self.read("recipes-sanderling/sanderling-agent/sanderling-agent_0.1.0.bb")
+        # Those of base-passwd.
+        there = {"dialout", "video"} | set(re.findall(r'^GROUPADD_PARAM:\S+ = "--system (\w+)"', recipe, re.M))
+        folder = "../agent/dist/systemd/devices"
+        for file in os.listdir(os.path.join(LAYER, folder)):
+            named = re.findall(r"^SupplementaryGroups=(.*)", self.read(os.path.join(folder, file)), re.M)
+            self.assertLessEqual(set(" ".join(named).split()), there, file)
+
     def test_installs_what_the_tree_has(self):
         recipe = self.read("recipes-sanderling/sanderling-agent/sanderling-agent_0.1.0.bb")
-        for file in re.findall(r"\$\{S\}/(agent/dist/\S+)", recipe):
+        for file in re.findall(r"\$\{S\}/(agent/dist/[^\s$]+) ", recipe):
             self.assertTrue(os.path.isfile(os.path.join(LAYER, "..", file)), file)
 
 

@@ -9,26 +9,33 @@ LIC_FILES_CHKSUM = "\
     file://LICENSE-APACHE;md5=22a53954e4e0ec258dfce4391e905dac \
 "
 
-SRC_URI = "git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main"
+SRC_URI = "\
+    git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main \
+    file://60-sanderling-gpio.rules \
+    file://60-sanderling-iio.rules \
+"
 # The list of crates is that of this commit: scripts/crates --pin moves both.
 SRCREV = "81d79ed7c06d10b5c345c4b4ee5f9ccf26c58e56"
 
 require ${BPN}-crates.inc
+require recipes-sanderling/includes/sanderling-user.inc
 
 CVE_PRODUCT = "sanderling-iot:sanderling"
 
-inherit cargo cargo-update-recipe-crates features_check systemd useradd
+inherit cargo cargo-update-recipe-crates features_check systemd
 
 REQUIRED_DISTRO_FEATURES = "systemd"
 
-# The kinds of sensors and sinks beyond those that are always there. `serial` is for lines of text.
-PACKAGECONFIG ??= "gpio http iio modbus serial v4l2"
+# The agent's features in cargo, with its own defaults: families of sensors, sinks and what they are told by.
+PACKAGECONFIG ??= "gpio home-assistant http iio modbus serial v4l2"
 PACKAGECONFIG[gpio] = "--features=sanderling-agent/gpio"
+PACKAGECONFIG[home-assistant] = "--features=sanderling-agent/home-assistant"
 PACKAGECONFIG[http] = "--features=sanderling-agent/http"
-PACKAGECONFIG[iio] = "--features=sanderling-agent/iio,,,,kernel-module-industrialio"
+PACKAGECONFIG[iio] = "--features=sanderling-agent/iio"
 PACKAGECONFIG[modbus] = "--features=sanderling-agent/modbus"
-PACKAGECONFIG[serial] = "--features=sanderling-agent/serial,,,,kernel-module-cdc-acm kernel-module-ftdi-sio"
-PACKAGECONFIG[v4l2] = "--features=sanderling-agent/v4l2,,,,kernel-module-uvcvideo"
+PACKAGECONFIG[serial] = "--features=sanderling-agent/serial"
+PACKAGECONFIG[sparkplug] = "--features=sanderling-agent/sparkplug"
+PACKAGECONFIG[v4l2] = "--features=sanderling-agent/v4l2"
 
 # The build strips its programs; here the symbols go into the package -dbg first.
 CARGO_BUILD_FLAGS += "\
@@ -66,18 +73,45 @@ do_install:append() {
     install -D -m 0644 ${S}/agent/dist/sysusers.d/sanderling.conf -t ${D}${nonarch_libdir}/sysusers.d
     install -D -m 0644 ${S}/agent/dist/tmpfiles.d/sanderling.conf -t ${D}${nonarch_libdir}/tmpfiles.d
     install -D -m 0644 ${S}/agent/dist/agent.toml -t ${D}${docdir}/${BPN}
+
+    for kind in ${DEVICES}; do
+        install -D -m 0644 ${S}/agent/dist/systemd/devices/$kind.conf -t ${D}${systemd_system_unitdir}/sanderling-agent.service.d
+    done
+    for kind in gpio iio; do
+        install -D -m 0644 ${UNPACKDIR}/60-sanderling-$kind.rules -t ${D}${nonarch_base_libdir}/udev/rules.d
+    done
 }
 
 SYSTEMD_SERVICE:${PN} = "sanderling-agent.service"
 
-# As in sysusers.d, which cannot add a user where the root is read-only.
-USERADD_PACKAGES = "${PN}"
-USERADD_PARAM:${PN} = "\
-    --system --user-group --no-create-home --home-dir ${localstatedir}/lib/sanderling --shell ${base_sbindir}/nologin \
-    sanderling \
-"
+# Devices that the unit keeps closed, and a package each that opens them to the agent.
+DEVICES = "gpio iio serial v4l2"
+PACKAGE_BEFORE_PN += "${PN}-gpio ${PN}-iio ${PN}-serial ${PN}-v4l2"
+
+# Groups that base-passwd does not have. systemd starts no service with a group that does not exist.
+USERADD_PACKAGES += "${PN}-gpio ${PN}-iio"
+GROUPADD_PARAM:${PN}-gpio = "--system gpio"
+GROUPADD_PARAM:${PN}-iio = "--system iio"
 
 FILES:${PN} += "${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d"
+FILES:${PN}-gpio += "\
+    ${nonarch_base_libdir}/udev/rules.d/60-sanderling-gpio.rules \
+    ${systemd_system_unitdir}/sanderling-agent.service.d/gpio.conf \
+"
+FILES:${PN}-iio += "\
+    ${nonarch_base_libdir}/udev/rules.d/60-sanderling-iio.rules \
+    ${systemd_system_unitdir}/sanderling-agent.service.d/iio.conf \
+"
+FILES:${PN}-serial += "${systemd_system_unitdir}/sanderling-agent.service.d/serial.conf"
+FILES:${PN}-v4l2 += "${systemd_system_unitdir}/sanderling-agent.service.d/v4l2.conf"
 
-# Not a must: a device may bring its configuration in another way.
+RDEPENDS:${PN}-gpio = "${PN}"
+RDEPENDS:${PN}-iio = "${PN}"
+RDEPENDS:${PN}-serial = "${PN}"
+RDEPENDS:${PN}-v4l2 = "${PN}"
+
+# No must: a device may bring its configuration in another way, and a kernel have its drivers built in.
 RRECOMMENDS:${PN} += "sanderling-config"
+RRECOMMENDS:${PN}-iio = "kernel-module-industrialio"
+RRECOMMENDS:${PN}-serial = "kernel-module-cdc-acm kernel-module-ftdi-sio"
+RRECOMMENDS:${PN}-v4l2 = "kernel-module-uvcvideo"

@@ -14,10 +14,11 @@ SRC_URI = "\
     file://agent.toml \
     file://ca.pem \
     file://root.json \
+    file://provisioned.conf \
     file://sanderling-device.conf \
 "
 
-inherit allarch
+require recipes-sanderling/includes/sanderling-user.inc
 
 S = "${UNPACKDIR}"
 
@@ -41,8 +42,15 @@ do_install() {
     done
     # The device's own settings are laid over those of the fleet; there need not be any.
     ln -s ../device/agent.toml ${D}${sysconfdir}/sanderling/agent.toml.d/90-device.toml
-    install -D -m 0644 ${UNPACKDIR}/sanderling-device.conf ${D}${nonarch_libdir}/tmpfiles.d/sanderling-device.conf
+    install -D -m 0644 ${UNPACKDIR}/sanderling-device.conf -t ${D}${nonarch_libdir}/tmpfiles.d
+    install -D -m 0644 ${UNPACKDIR}/provisioned.conf -t ${D}${systemd_system_unitdir}/sanderling-agent.service.d
+    # As in tmpfiles.d of the agent, which cannot change it where the root is read-only.
+    chown -R root:sanderling ${D}${sysconfdir}/sanderling
+    chmod 0750 ${D}${sysconfdir}/sanderling ${D}${sysconfdir}/sanderling/agent.toml.d
 }
 
-FILES:${PN} += "${nonarch_libdir}/tmpfiles.d"
+FILES:${PN} += "\
+    ${nonarch_libdir}/tmpfiles.d \
+    ${systemd_system_unitdir}/sanderling-agent.service.d/provisioned.conf \
+"
 CONFFILES:${PN} = "${sysconfdir}/sanderling/agent.toml"
