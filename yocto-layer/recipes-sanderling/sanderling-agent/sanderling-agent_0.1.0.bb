@@ -15,7 +15,7 @@ SRC_URI = "\
     file://60-sanderling-iio.rules \
 "
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "81d79ed7c06d10b5c345c4b4ee5f9ccf26c58e56"
+SRCREV = "beb1cd49d1ca71c32034aa3002a1b8eebc296310"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc
