@@ -12,7 +12,7 @@ LIC_FILES_CHKSUM = "\
 
 SRC_URI = "file://boot-complete.conf"
 
-inherit allarch features_check
+inherit features_check
 
 REQUIRED_DISTRO_FEATURES = "systemd"
 
@@ -29,3 +29,5 @@ do_install() {
 }
 
 FILES:${PN} += "${systemd_system_unitdir}"
+
+RDEPENDS:${PN} = "sanderling-agent"
