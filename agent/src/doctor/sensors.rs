@@ -23,7 +23,7 @@ use crate::sensors::V4l2;
 #[cfg(feature = "modbus")]
 use crate::sensors::modbus::Modbus;
 use crate::{
-    sensors::{Mqtt, Process, ReplaySettings, Simulate, Sysfs},
+    sensors::{Mqtt, Process, Replay, Simulate, Sysfs},
     settings::{SensorSettings, Settings},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn examine(settings: &Settings, agent_runs: bool) -> Vec<Finding> {
 
 fn examine_one(sensor: &SensorSettings, agent_runs: bool) -> (&'static str, Found) {
     match sensor {
-        SensorSettings::Replay(replay) => ("replay", examine_replay(replay)),
+        SensorSettings::Replay(replay) => ("replay", probed(Replay::probe(replay))),
         SensorSettings::Socket(socket) => ("socket", examine_socket(&socket.path, agent_runs)),
         SensorSettings::Simulate(simulate) => ("simulate", probed(Simulate::probe(simulate))),
         SensorSettings::Sysfs(sysfs) => ("sysfs", probed(Sysfs::probe(sysfs))),
@@ -70,22 +70,6 @@ fn probed(found: Result<String, String>) -> Found {
         Ok(says) => (Outcome::Good, says),
         Err(says) => (Outcome::Bad, says),
     }
-}
-
-fn examine_replay(replay: &ReplaySettings) -> Found {
-    for path in &replay.files {
-        let opened = if path.is_dir() {
-            fs::read_dir(path).and_then(|mut entries| {
-                entries.next().map_or_else(|| Err(io::Error::other("there is nothing in it")), |entry| entry.map(drop))
-            })
-        } else {
-            fs::File::open(path).map(drop)
-        };
-        if let Err(error) = opened {
-            return (Outcome::Bad, format!("{} cannot be replayed: {error}", path.display()));
-        }
-    }
-    (Outcome::Good, format!("{} files or folders can be read", replay.files.len()))
 }
 
 fn examine_socket(path: &Path, agent_runs: bool) -> Found {
@@ -117,22 +101,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-
-    fn replay(path: &Path) -> Outcome {
-        let csv = crate::sensors::SeriesSettings::default();
-        let files = vec![path.to_owned()];
-        examine_replay(&ReplaySettings { files, rate: 1.0, repeat: false, max_frame: 1, raw: None, csv }).0
-    }
-
-    #[test]
-    fn files_to_replay_must_be_there() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(replay(folder.path()), Outcome::Bad, "an empty folder gives no frame");
-        let file = folder.path().join("a.bin");
-        assert_eq!(replay(&file), Outcome::Bad);
-        fs::write(&file, "x").unwrap();
-        assert_eq!((replay(&file), replay(folder.path())), (Outcome::Good, Outcome::Good));
-    }
 
     #[test]
     fn a_socket_must_be_free_or_the_agents() {

@@ -37,20 +37,6 @@ impl Socket {
     pub fn new(settings: SocketSettings) -> Self {
         Self { settings }
     }
-
-    /// Looks whether the socket can be made; makes none, and leaves that of an agent that runs alone.
-    ///
-    /// # Errors
-    /// Its folder is not there, or something else lies at its path.
-    pub fn probe(settings: &SocketSettings) -> Result<String, String> {
-        let shown = settings.path.display();
-        match (fs::symlink_metadata(&settings.path), settings.path.parent()) {
-            (Ok(found), _) if found.file_type().is_socket() => Ok(format!("{shown} is there")),
-            (Ok(_), _) => Err(format!("{shown}: something that is no socket lies there")),
-            (Err(_), Some(folder)) if folder.is_dir() => Ok(format!("{shown} can be made")),
-            (Err(_), _) => Err(format!("{shown}: its folder is not there")),
-        }
-    }
 }
 
 impl Sensor for Socket {
@@ -280,21 +266,6 @@ mod tests {
             })
             .await;
         assert_eq!(fs::read(&path).unwrap(), b"precious");
-    }
-
-    #[test]
-    fn a_probe_tells_what_lies_at_the_path_and_leaves_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(&folder, 100);
-        assert!(Socket::probe(&settings).unwrap().contains("can be made"));
-        let listener = std::os::unix::net::UnixListener::bind(&settings.path).unwrap();
-        assert!(Socket::probe(&settings).unwrap().contains("is there"));
-        drop(listener);
-        fs::remove_file(&settings.path).unwrap();
-        fs::write(&settings.path, b"precious").unwrap();
-        assert!(Socket::probe(&settings).unwrap_err().contains("no socket"));
-        let away = SocketSettings { path: folder.path().join("away/x"), ..settings };
-        assert!(Socket::probe(&away).unwrap_err().contains("folder"));
     }
 
     #[tokio::test]
