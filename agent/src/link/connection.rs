@@ -9,6 +9,8 @@
 //! A broker may turn the client's pings off. Then the end of a subscription that never was is told to it once a keep-alive,
 //! which it has to acknowledge, and the watchdog does the rest.
 
+mod renewal;
+
 use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use rumqttc::{
@@ -24,11 +26,12 @@ use super::{
     BrokerLimits, LinkError, LinkEvent, MAX_OUTSTANDING, Publish, Qos,
     answers::{Answer, Outstanding, Subscribing, due, front, subscribed, unsubscribed},
     classify::{self, publish_refused, subscribe_refused},
-    credentials::{Credentials, News},
+    credentials::Credentials,
     intake::{Came, poll},
     shared::{Control, Shared},
 };
 use crate::settings::BrokerSettings;
+use renewal::{Renewal, left};
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -78,15 +81,6 @@ pub(super) struct Connection<'a> {
     stall: Pin<Box<Sleep>>,
     /// Runs out when the broker is to be asked whether it is there, where the client does not ping.
     probe: Option<Pin<Box<Sleep>>>,
-}
-
-/// Whether the connection is to be made anew with other credentials.
-enum Renewal {
-    Not,
-    /// When nothing is outstanding any more. Nothing new is handed to the client until then.
-    Calm,
-    /// Goodbye was said; at the latest when this runs out.
-    Left(Pin<Box<Sleep>>),
 }
 
 /// Nobody takes the events.
@@ -359,33 +353,11 @@ impl<'a> Connection<'a> {
                 }
                 tracing::info!(session = self.session, "the link is up");
                 let session = self.session.clone();
-                self.tell(LinkEvent::Up { session, session_present, broker: limits }).await?;
                 self.tell_of_certificate().await?;
+                self.tell(LinkEvent::Up { session, session_present, broker: limits }).await?;
             }
         }
         Ok(Step::Done)
-    }
-
-    /// Looks whether certificate, key or CA were renewed.
-    async fn look(&mut self) -> Result<(), Unheard> {
-        self.look = Some(Box::pin(sleep(self.broker.reload)));
-        if matches!(self.renewal, Renewal::Not) && self.credentials.look(self.broker) {
-            self.renewal = Renewal::Calm;
-        }
-        self.tell_of_certificate().await
-    }
-
-    async fn tell_of_certificate(&mut self) -> Result<(), Unheard> {
-        match self.credentials.news() {
-            Some(News { expires, refused }) => self.tell(LinkEvent::Certificate { expires, refused }).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Disconnects in order, so that the broker does not publish the will; false where that cannot be said.
-    fn give_way(&mut self) -> bool {
-        self.renewal = Renewal::Left(Box::pin(sleep(2 * GOODBYE)));
-        self.client.try_disconnect_with_timeout(GOODBYE).is_ok()
     }
 
     /// Publishes the farewell and disconnects; false where there is nobody to say it to.
@@ -448,14 +420,6 @@ enum Step {
     GiveUp(LinkError),
     /// Another one is to take its place.
     GiveWay,
-}
-
-/// Waits until a connection that gives way has had its time to end.
-async fn left(renewal: &mut Renewal) {
-    match renewal {
-        Renewal::Left(sleep) => sleep.as_mut().await,
-        Renewal::Not | Renewal::Calm => std::future::pending().await,
-    }
 }
 
 fn patience(broker: &BrokerSettings) -> Duration {

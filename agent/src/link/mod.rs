@@ -163,7 +163,7 @@ pub enum LinkEvent {
         /// When the next attempt is made.
         retry_in: Duration,
     },
-    /// What is known of this device's certificate has changed.
+    /// What is known of this device's certificate has changed; before [`LinkEvent::Up`] where a connection shows it.
     Certificate {
         /// When the one that is used expires, Unix seconds.
         expires: Option<i64>,
