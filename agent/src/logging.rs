@@ -1,13 +1,17 @@
 //! Where log lines go: to journald where systemd's journal holds standard error, else to standard error itself.
 //!
+//! In the journal each field of a line is a field of its entry, upper-case with the prefix [`PREFIX`], beside `SYSLOG_IDENTIFIER`, `PRIORITY`, `TARGET`
+//! and where in the code it was said: `journalctl SANDERLING_MODULE=scratch`. Names of fields stay what they are.
+//!
 //! Invariant: one subscriber for the whole process, set once by `main`.
 //! Failure modes: a journal that cannot be reached falls back to standard error.
 //! Limits: lines of the libraries below stand at `warn`, unless the level is `debug` or `trace`.
 
-use std::io;
+use std::{io, os::fd::AsFd};
 
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
@@ -17,23 +21,52 @@ use tracing_subscriber::{
 
 use crate::settings::LogLevel;
 
+/// What the names of fields begin with in the journal.
+pub const PREFIX: &str = "SANDERLING";
+/// Who says it, in the journal.
+const IDENTIFIER: &str = "sanderling-agent";
+
 /// A subscriber was set before.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("logging was set up twice; it is set up once, by main")]
 pub struct LoggingError;
 
 /// Sets up logging for the process. `journal` is the value of `JOURNAL_STREAM`, which systemd sets for a service whose
-/// standard error goes to the journal.
+/// standard error goes to the journal: device and inode of that, so that whoever redirects it is known.
 ///
 /// # Errors
 /// [`LoggingError`].
 pub fn init(level: LogLevel, journal: Option<&str>) -> Result<(), LoggingError> {
     let registry = Registry::default();
-    let subscriber: Box<dyn Subscriber + Send + Sync> = match journal.and_then(|_| tracing_journald::layer().ok()) {
+    let journal = journal.filter(|stream| is(stream, io::stderr()));
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match journal.and_then(|_| to_journal().ok()) {
         Some(layer) => Box::new(registry.with(layer.with_filter(targets(level)))),
         None => Box::new(to_writer(level, io::stderr)),
     };
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError)
+}
+
+/// Whether a descriptor is the stream that `JOURNAL_STREAM` names.
+fn is(stream: &str, descriptor: impl AsFd) -> bool {
+    let named = || {
+        let (device, inode) = stream.split_once(':')?;
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    };
+    let found = rustix::fs::fstat(descriptor).map(|found| (found.st_dev, found.st_ino));
+    found.is_ok_and(|found| named() == Some(found))
+}
+
+/// Lines with the priorities that their levels have elsewhere.
+fn to_journal() -> io::Result<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer()?.with_syslog_identifier(IDENTIFIER.to_owned());
+    Ok(layer.with_field_prefix(Some(PREFIX.to_owned())).with_priority_mappings(priorities))
 }
 
 fn to_writer<W>(level: LogLevel, writer: W) -> impl Subscriber + Send + Sync
@@ -85,6 +118,17 @@ mod tests {
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_stream_is_known_by_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let found = rustix::fs::fstat(&file).unwrap();
+        assert!(is(&format!("{}:{}", found.st_dev, found.st_ino), &file));
+        assert!(!is(&format!("{}:{}", found.st_dev, found.st_ino), tempfile::tempfile().unwrap()), "it is redirected");
+        for damaged in ["", "1", ":", "a:b"] {
+            assert!(!is(damaged, &file), "{damaged}");
+        }
     }
 
     #[test]
