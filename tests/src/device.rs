@@ -147,8 +147,14 @@ impl Device {
 
     /// Starts the agent.
     pub fn start(&self) -> Process {
+        self.start_with(|_| {})
+    }
+
+    /// Starts the agent by a command that is changed first.
+    pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> Process {
         let mut command = Command::new(program("sanderling-agent"));
         command.arg("--config").arg(self.configuration()).env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
+        change(&mut command);
         Process::start(format!("sanderling-agent of {}", self.id), &mut command)
     }
 }

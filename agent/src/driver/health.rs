@@ -19,10 +19,11 @@ impl Driver {
             let seconds = waited.as_secs();
             tracing::error!(%part, seconds, "a part of the agent does not get on; no sign of life is given until it does");
             self.notify.status(&format!("{part} has not got on for {seconds} s"));
-            self.status.clear();
         }
         for part in verdict.recovered {
             tracing::warn!(%part, "a part of the agent that was stuck gets on again");
+            // The next report tells again how the agent is.
+            self.status.clear();
         }
         if verdict.alive {
             self.notify.alive();
