@@ -14,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod link;
 pub mod logging;
+pub mod metrics;
 pub mod outbox;
 pub mod publishers;
 mod rate;

@@ -96,7 +96,10 @@ impl Driver {
     /// Tells the fleet, through the outbox, and the log.
     pub(super) fn tell(&mut self, what: EventKind) {
         match &what {
-            EventKind::Refused(refused) => tracing::warn!(what = refused.what, why = refused.why, "refused"),
+            EventKind::Refused(refused) => {
+                tracing::warn!(what = refused.what, why = refused.why, "refused");
+                self.count_refused(refused);
+            }
             EventKind::RolledBack { deployment, why, .. } => tracing::warn!(deployment, why, "rolled back"),
             EventKind::Committed { deployment, .. } => tracing::info!(deployment, "committed"),
             EventKind::Switched { deployment, handover, .. } => tracing::info!(deployment, ?handover, "switched"),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{Connection, Driver};
 use crate::{
     certificate,
-    link::LinkEvent,
+    link::{LinkError, LinkEvent},
     sync::{Capacity, Event, Message},
 };
 
@@ -15,6 +15,7 @@ impl Driver {
             LinkEvent::Up { session, broker, .. } => {
                 tracing::info!(%session, "connected");
                 self.epoch += 1;
+                self.counts.connects += 1;
                 self.spool.link_up();
                 self.connection = Some(Connection { session, asking: false, more: true, unsent: VecDeque::new() });
                 self.pace.forget();
@@ -26,6 +27,8 @@ impl Driver {
             }
             LinkEvent::Down { error, retry_in } => {
                 tracing::debug!(%error, ?retry_in, "not connected");
+                // A connection that gives way to another is no failure.
+                self.counts.link_failures += u64::from(error != LinkError::Renewed);
                 if self.connection.take().is_some() {
                     self.spool.link_down();
                     self.decide(Event::LinkDown);
@@ -75,6 +78,7 @@ impl Driver {
             return;
         }
         if let Some(what) = self.topics.parse_published(&message.topic) {
+            self.count_message(&what, message.payload.len());
             return self.decide(Event::Message(Message { what, payload: message.payload }));
         }
         match self.topics.parse_device(&message.topic) {

@@ -15,6 +15,7 @@ mod capsules;
 mod capture;
 mod commands;
 mod effects;
+mod figures;
 mod health;
 mod incoming;
 mod keeper;
@@ -47,6 +48,7 @@ use crate::{
     clock::Clock,
     health::{Watchdog, notify::Notify},
     link::{Link, LinkEvent, LinkEvents},
+    metrics::{self, Counts},
     outbox::Record,
     publishers::Publishers,
     report::Pace,
@@ -80,6 +82,7 @@ struct Inputs {
     workloads: mpsc::UnboundedReceiver<WorkloadEvent>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     records: Rc<Wake>,
+    scrapes: Option<metrics::Scrapes>,
 }
 
 /// One thing that happened.
@@ -90,6 +93,8 @@ enum Input {
     Workload(WorkloadEvent),
     Outcome(Outcome),
     Records,
+    /// Somebody wants the figures.
+    Scrape(metrics::Scrape),
     Time,
     /// A source has ended: the agent cannot go on.
     Ended(&'static str),
@@ -140,6 +145,7 @@ struct Driver {
     sensors_asked_at: Duration,
     database: Database,
     storage: Usage,
+    counts: Counts,
     status: String,
     rates: commands::Rates,
     /// Measures of confinement that workers were found without.
@@ -258,6 +264,8 @@ impl Driver {
                     self.decide(event);
                 }
             }
+            // Who asked may have gone.
+            Input::Scrape(scrape) => _ = scrape.send(Box::new(self.figures())),
             Input::Records | Input::Time | Input::Ended(_) => {}
         }
     }
@@ -283,11 +291,15 @@ impl Driver {
                 }
             }
             Done::Stored(Err((error, job))) => {
+                self.counts.store_failures += 1;
                 tracing::error!(%error, "a change was not stored; updates wait until it is");
                 self.again.push_back((self.mono() + STORE_AGAIN, *job));
                 self.decide(Event::Refused { what: "store".into(), why: error.to_string() });
             }
-            Done::Answer(event) => self.decide(event),
+            Done::Answer(event) => {
+                self.count_pull(&event);
+                self.decide(event);
+            }
             Done::Usage(usage) => self.storage = usage,
             Done::Reply(Some(response), answer) => self.answer(&response, &answer),
             Done::Reply(None, _) => {}
@@ -369,6 +381,7 @@ impl Inputs {
             event = self.workloads.recv() => event.map_or(Input::Ended("the workloads"), Input::Workload),
             outcome = self.outcomes.recv() => outcome.map_or(Input::Ended("the dry starts"), Input::Outcome),
             () = self.records.notified() => Input::Records,
+            scrape = metrics::next(&mut self.scrapes) => Input::Scrape(scrape),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a record stays in the outbox until its acknowledgement; what the link does not take now is offered again.
 
-use sanderling_protocol::reported::{Damaged, Reported, Storage};
+use sanderling_protocol::reported::Reported;
 
 use super::{Driver, keeper::Job};
 use crate::{
@@ -111,11 +111,7 @@ impl Driver {
             modules: self.works.reports(self.sync.generation()),
             sensors: self.sensors.reports(),
             sinks: self.gathered.borrow().sinks.reports(),
-            storage: Storage {
-                used: self.storage.used,
-                free: self.storage.free,
-                damaged: Damaged { databases: self.database.damaged(), blobs: self.storage.damaged },
-            },
+            storage: self.storage(),
             outbox: self.spool.figures(),
             certificate_expires: self.certificate_expires,
         }))

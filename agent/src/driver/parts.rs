@@ -28,6 +28,7 @@ use super::{
     capsules::Keeping,
     capture::Captures,
     commands::Rates,
+    figures::start_metrics,
     keeper::{self, Keeper, judged},
     logs::Logs,
     spool::{Said, Spool},
@@ -358,6 +359,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         workloads: happened,
         outcomes: finished,
         records: wake,
+        scrapes: start_metrics(&settings),
     };
     let driver = Driver {
         topics,
@@ -386,6 +388,7 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
         sensors_asked_at: Duration::ZERO,
         database,
         storage: crate::store::Usage::default(),
+        counts: crate::metrics::Counts::default(),
         status: String::new(),
         rates: Rates::new(clock.mono()),
         unconfined: BTreeSet::new(),

@@ -31,7 +31,7 @@ use crate::{
     router::Router,
     sync::{Event, Plan},
     workload::{
-        self, ModuleSpec, Staged, Workloads,
+        self, ModuleFigures, ModuleSpec, Staged, Workloads,
         handover::{self, Choice, Room, Staging},
         memory::Memory,
         ring_bytes,
@@ -340,6 +340,11 @@ impl Works {
     /// The modules of a generation as they are reported.
     pub(super) fn reports(&self, generation: Option<u64>) -> Vec<ModuleReport> {
         generation.map(|generation| self.workloads.reports(generation)).unwrap_or_default()
+    }
+
+    /// The modules of a generation in figures.
+    pub(super) fn figures(&self, generation: Option<u64>) -> Vec<ModuleFigures> {
+        generation.map(|generation| self.workloads.figures(generation)).unwrap_or_default()
     }
 
     /// Starts a module of a generation anew. Gives what it was reported as before.

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use super::{
     BrokerSettings, LimitSettings, MAX_FILE, OutboxSettings, PathSettings, ReportSettings, Settings, SettingsError,
-    WorkloadSettings, publish,
+    WorkloadSettings, metrics, publish,
     raw::{Raw, RawBroker, RawCapsules, RawPaths, RawWorkloads},
     sensor, sink,
 };
@@ -213,6 +213,7 @@ fn check(raw: Raw, origin: &Origin) -> Result<Settings, SettingsError> {
         log_level: raw.log.level.unwrap_or_default(),
         sensors: sensor::check(raw.sensor, max_frame, &paths.runtime, (&device, &broker), origin)?,
         sinks: sink::check(raw.sink, &paths, origin)?,
+        metrics: raw.metrics.map(|raw| metrics::check(raw, &paths.runtime, origin)).transpose()?,
         device,
         broker,
         paths,

@@ -11,6 +11,7 @@
 //! Limits: files of [`MAX_FILE`] bytes, [`MAX_SENSORS`] sensors, [`MAX_SINKS`] sinks. Read once, at start.
 
 mod load;
+mod metrics;
 mod publish;
 mod raw;
 mod sensor;
@@ -28,6 +29,7 @@ use sanderling_protocol::{
 };
 use thiserror::Error;
 
+pub use metrics::MetricsSettings;
 pub use publish::PublishSettings;
 pub use sensor::SensorSettings;
 pub use sink::SinkSettings;
@@ -127,6 +129,8 @@ pub struct Settings {
     pub capsules: Room,
     /// `[log] level`.
     pub log_level: LogLevel,
+    /// `[metrics]`: where they can be scraped; absent: nowhere.
+    pub metrics: Option<MetricsSettings>,
     /// `[sensor.<name>]`.
     pub sensors: BTreeMap<String, SensorSettings>,
     /// `[sink.<name>]`.

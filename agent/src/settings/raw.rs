@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) workloads: RawWorkloads,
     pub(super) capsules: RawCapsules,
     pub(super) log: RawLog,
+    pub(super) metrics: Option<RawMetrics>,
     pub(super) sensor: BTreeMap<String, RawSensor>,
     pub(super) sink: BTreeMap<String, RawSink>,
 }
@@ -105,4 +106,11 @@ pub(super) struct RawCapsules {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLog {
     pub(super) level: Option<LogLevel>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+    pub(super) path: Option<PathBuf>,
 }

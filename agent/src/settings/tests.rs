@@ -389,3 +389,18 @@ fn a_file_that_is_not_toml_is_named_with_the_line() {
     let error = load("", &[("10.toml", "x = \n")]).unwrap_err().to_string();
     assert!(error.contains("10.toml") && error.contains("line 1"), "{error}");
 }
+
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_are_scraped_on_this_machine_alone() {
+    assert_eq!(load("", &[]).unwrap().metrics, None);
+    let metrics = |more: &str| load(&format!("[metrics]\n{more}\n"), &[]).unwrap().metrics.unwrap();
+    assert_eq!(metrics("listen = '[::1]:9464'"), MetricsSettings::Loopback("[::1]:9464".parse().unwrap()));
+    assert_eq!(metrics("path = 'm.sock'"), MetricsSettings::Unix("/run/sanderling/m.sock".into()));
+    for everywhere in ["0.0.0.0:9464", "[::]:9464", "192.0.2.7:9464", "localhost:9464", "9464"] {
+        let told = refused(&format!("[metrics]\nlisten = {everywhere:?}\n"));
+        assert!(told.contains("`metrics.listen`") && told.contains("127.0.0.1:9464"), "{told}");
+    }
+    assert!(refused("[metrics]\nlisten = '127.0.0.1:1'\npath = 'x'\n").contains("one of them"));
+    assert!(refused("[metrics]\n").contains("`listen` or `path`"));
+}

@@ -11,14 +11,19 @@ use std::{
 
 use sanderling_protocol::{
     command::KeptCapsule,
-    reported::{Excess, ModuleReport, ModuleState},
-    worker::{Fault, Missing},
+    reported::{Drops, Excess, ModuleReport, ModuleState},
+    worker::{Fault, FaultCode, Missing},
 };
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Happened, ModuleProgress, ModuleSpec, Options, Ports, Record, Recorded, WorkloadEvent, flight::Captured,
-    inlet::Inlet, metrics::Board, stats::FrameTimes, supervise::Supervision, worker::Staged,
+    Happened, ModuleFigures, ModuleProgress, ModuleSpec, Options, Ports, Record, Recorded, WorkloadEvent,
+    flight::Captured,
+    inlet::Inlet,
+    metrics::Board,
+    stats::{FrameTimes, Histogram},
+    supervise::Supervision,
+    worker::Staged,
 };
 pub(super) use task::run;
 
@@ -37,8 +42,12 @@ pub(super) enum Ask {
 pub(super) struct Tally {
     pub(super) frames: u64,
     pub(super) faults: u64,
+    /// The same by their codes.
+    pub(super) fault_codes: Vec<(FaultCode, u64)>,
     pub(super) unreadable: u64,
     pub(super) times: FrameTimes,
+    pub(super) latency: Histogram,
+    pub(super) fuel: u64,
     pub(super) excess: Excess,
     pub(super) denied: Vec<String>,
     pub(super) pid: Option<u32>,
@@ -90,8 +99,11 @@ impl Instance {
         let tally = Tally {
             frames: 0,
             faults: 0,
+            fault_codes: Vec::new(),
             unreadable: 0,
             times: FrameTimes::new(),
+            latency: Histogram::default(),
+            fuel: 0,
             excess: Excess::default(),
             denied: Vec::new(),
             pid: None,
@@ -293,6 +305,32 @@ impl Instance {
             next_restart: tally.next_restart,
             unconfined: tally.unconfined.clone(),
             fault: tally.fault.clone(),
+        }
+    }
+
+    /// Frames that did not come to the guest, by cause.
+    fn drops(&self) -> Vec<(&'static str, u64)> {
+        let Drops { overtaken, lost, oversize, unfit, broken } = self.inlet.counts().drops;
+        vec![
+            ("overtaken", overtaken),
+            ("lost", lost),
+            ("oversize", oversize),
+            ("unfit", unfit),
+            ("broken", broken),
+            ("unreadable", self.tally.borrow().unreadable),
+        ]
+    }
+
+    /// The module in figures.
+    pub(super) fn figures(&self) -> ModuleFigures {
+        let (report, drops) = (self.report(), self.drops());
+        let tally = self.tally.borrow();
+        ModuleFigures {
+            report,
+            drops,
+            latency: tally.latency.clone(),
+            faults: tally.fault_codes.clone(),
+            fuel: tally.fuel,
         }
     }
 

@@ -231,6 +231,8 @@ impl Life<'_> {
                 let mut tally = instance.tally.borrow_mut();
                 tally.frames += 1;
                 tally.times.add(done.took_ns);
+                tally.latency.add(done.took_ns);
+                tally.fuel = tally.fuel.saturating_add(done.fuel);
             }
             FromWorker::Emit { seq, channel, payload } => self.emit(channel, seq, payload, now)?,
             FromWorker::FrameRefused { seq, why } => {

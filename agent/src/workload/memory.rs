@@ -28,6 +28,16 @@ impl Memory for Machine {
     }
 }
 
+impl Machine {
+    /// What a process holds in memory, in bytes, and which measure that is: its share of it (`pss`), or, where the kernel does not tell that of
+    /// the process, all that it maps (`rss`). `None` where it is gone.
+    pub fn held(&self, pid: u32) -> Option<(&'static str, u64)> {
+        let share = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
+        let share = share.and_then(|rollup| kib(&rollup, "Pss:")).filter(|bytes| *bytes > 0);
+        share.map(|bytes| ("pss", bytes)).or_else(|| Some(("rss", self.resident(pid))).filter(|(_, bytes)| *bytes > 0))
+    }
+}
+
 /// The line `name   123 kB` of a file in `/proc`, in bytes.
 fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -83,5 +93,8 @@ mod tests {
         assert!(Machine.available().unwrap() > 0);
         assert!(Machine.resident(std::process::id()) > 64 * 1024);
         assert_eq!(Machine.resident(u32::MAX), 0);
+        let (_, held) = Machine.held(std::process::id()).unwrap();
+        assert!(held > 64 * 1024 && held <= 2 * Machine.resident(std::process::id()));
+        assert_eq!(Machine.held(u32::MAX), None);
     }
 }

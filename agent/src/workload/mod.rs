@@ -54,6 +54,7 @@ use instance::{Ask, Instance};
 use metrics::Board;
 pub use ports::{Blobs, Capsules, Emitted, NoCapsules, Ports, Record, Recorded, Records, StateOf, States};
 pub use spec::{ModuleSpec, ring_bytes};
+pub use stats::{Histogram, ModuleFigures};
 pub use worker::Staged;
 
 /// Something that happened to a module.
@@ -334,6 +335,11 @@ impl Workloads {
     /// The modules of a generation as they are reported, in the order of the deployment; empty where it does not run.
     pub fn reports(&self, generation: u64) -> Vec<ModuleReport> {
         self.of(generation, |instance| instance.report())
+    }
+
+    /// The modules of a generation in figures, in the order of the deployment; empty where it does not run.
+    pub fn figures(&self, generation: u64) -> Vec<ModuleFigures> {
+        self.of(generation, |instance| instance.figures())
     }
 
     /// How far each module of a generation is, for probation.

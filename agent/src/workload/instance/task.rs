@@ -128,7 +128,14 @@ fn faulted(instance: &Instance, supervision: &Supervision) {
     let fault = {
         let mut tally = instance.tally.borrow_mut();
         tally.faults += 1;
-        tally.fault.clone()
+        let fault = tally.fault.clone();
+        if let Some(code) = fault.as_ref().map(|fault| fault.code) {
+            match tally.fault_codes.iter_mut().find(|(known, _)| *known == code) {
+                Some((_, count)) => *count += 1,
+                None => tally.fault_codes.push((code, 1)),
+            }
+        }
+        fault
     };
     if let Some(fault) = fault {
         instance.tell(Happened::Fault { fault, quarantined });
