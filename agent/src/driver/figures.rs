@@ -18,6 +18,7 @@ impl Driver {
         Figures {
             modules: self.works.figures(self.sync.generation()),
             sensors: self.sensors.reports(),
+            sinks: self.gathered.borrow().sinks.reports(),
             outbox: self.spool.figures(),
             storage: self.storage(),
             connected: self.connection.is_some(),

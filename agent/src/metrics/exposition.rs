@@ -59,6 +59,7 @@ impl Collector for Gathered {
         out.modules(self)?;
         out.guests(self)?;
         out.sensors(self)?;
+        out.sinks(&self.figures)?;
         out.link_and_disk(&self.figures)
     }
 }
@@ -222,6 +223,23 @@ impl Out<'_> {
             "1 where something keeps a sensor from giving frames.",
             sensors()
                 .map(|sensor| ([("sensor", sensor.name.as_str())], if sensor.error.is_some() { 1.0 } else { 0.0 })),
+        )
+    }
+
+    fn sinks(&mut self, figures: &Figures) -> Result<(), Error> {
+        let sinks = || figures.sinks.iter();
+        self.counters(
+            "sink_records",
+            "Records that came to a sink of the device.",
+            sinks().map(|sink| ([("sink", sink.name.as_str())], float(sink.records))),
+        )?;
+        self.counters(
+            "sink_dropped",
+            "Those of them that it lost, by cause.",
+            sinks().flat_map(|sink| {
+                let dropped = sink.dropped.iter();
+                dropped.map(|(cause, count)| ([("sink", sink.name.as_str()), ("cause", cause.as_str())], float(*count)))
+            }),
         )
     }
 

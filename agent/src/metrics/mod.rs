@@ -16,7 +16,7 @@ mod exposition;
 #[cfg(feature = "metrics")]
 pub mod server;
 
-use sanderling_protocol::reported::{Outbox, SensorReport, Storage};
+use sanderling_protocol::reported::{Outbox, SensorReport, SinkReport, Storage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::workload::ModuleFigures;
@@ -50,6 +50,8 @@ pub struct Figures {
     pub modules: Vec<ModuleFigures>,
     /// The sensors.
     pub sensors: Vec<SensorReport>,
+    /// The sinks of the device.
+    pub sinks: Vec<SinkReport>,
     /// The outbox.
     pub outbox: Outbox,
     /// The disk.

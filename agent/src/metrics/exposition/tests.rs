@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_protocol::{
     digest::Digest,
-    reported::{Damaged, ModuleReport, Outbox, SensorReport, Storage},
+    reported::{Damaged, ModuleReport, Outbox, SensorReport, SinkReport, Storage},
     worker::FaultCode,
 };
 
@@ -44,6 +44,12 @@ fn figures() -> Figures {
     Figures {
         modules: vec![ModuleFigures { report, drops, latency, faults, fuel: 77 }],
         sensors: vec![SensorReport { name: "cam0".to_owned(), frames: 9, refused: 0, error: Some("gone".to_owned()) }],
+        sinks: vec![SinkReport {
+            name: "gate".to_owned(),
+            records: 21,
+            dropped: [("full".to_owned(), 4)].into(),
+            ..SinkReport::default()
+        }],
         outbox: Outbox { records: 1, bytes: 2, dropped: 3 },
         storage: Storage { used: 4, free: 5, damaged: Damaged { databases: 1, blobs: 2 } },
         connected: true,
@@ -109,6 +115,8 @@ fn what_the_driver_knows_is_told() {
         ("sanderling_guest_gauge{module=\"scratch\",name=\"we\\\"ird\\nname\\\\\"}", -1.0),
         ("sanderling_sensor_frames_total{sensor=\"cam0\"}", 9.0),
         ("sanderling_sensor_failing{sensor=\"cam0\"}", 1.0),
+        ("sanderling_sink_records_total{sink=\"gate\"}", 21.0),
+        ("sanderling_sink_dropped_total{sink=\"gate\",cause=\"full\"}", 4.0),
         ("sanderling_outbox_records", 1.0),
         ("sanderling_outbox_size_bytes", 2.0),
         ("sanderling_outbox_dropped_total", 3.0),
