@@ -180,7 +180,7 @@ pub(super) mod tests {
                     buffer.room(outlet.pool()).unwrap()[..piece.len()].copy_from_slice(piece);
                     buffer.filled(piece.len());
                     lines.give(&mut buffer, &outlet);
-                    let most = lines.settings.max_line + 16;
+                    let most = lines.settings.max_line + lines.settings.delimiter.len();
                     assert!(buffer.held().len() <= most, "no more is held than a line");
                 }
                 lines.end(&mut buffer, &outlet);
@@ -220,9 +220,10 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn what_is_too_long_or_torn_is_refused_and_the_next_line_taken() {
-        for piece in [1, 3, 1000] {
+        for piece in [1, 3, 10_000] {
             let lines = Lines::from_the_beginning(settings(Content::Bytes, 4));
-            let (frames, said) = cut(lines, b"good\nfar too long a line\nfine\ntorn", piece).await;
+            let text = format!("good\n{}\nfine\ntorn", "far too long a line ".repeat(100));
+            let (frames, said) = cut(lines, text.as_bytes(), piece).await;
             assert_eq!(frames, [b"good", b"fine"], "{piece}");
             let said = said.unwrap();
             assert!(said.contains("torn") && said.contains("(2 refused"), "{said}");

@@ -96,7 +96,7 @@ async fn a_command_that_ends_is_started_again_and_its_last_word_reported() {
             async |bench| {
                 until(|| bench.count() == 2).await;
                 assert_eq!(contents(bench), ["one", "one"]);
-                until(|| bench.report().error.is_some()).await;
+                until(|| bench.report().error.is_some_and(|error| error.contains("exit status"))).await;
                 let error = bench.report().error.unwrap();
                 assert!(error.contains("exit status 3: no camera there"), "{error}");
                 assert!(bench.refused().unwrap().contains("torn"));
