@@ -15,7 +15,7 @@ SRC_URI = "\
     file://60-sanderling-iio.rules \
 "
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "beb1cd49d1ca71c32034aa3002a1b8eebc296310"
+SRCREV = "3c5e423dd47eccde44f5866248c49bab0970ca31"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc
@@ -27,11 +27,12 @@ inherit cargo cargo-update-recipe-crates features_check systemd
 REQUIRED_DISTRO_FEATURES = "systemd"
 
 # The agent's features in cargo, with its own defaults: families of sensors, sinks and what they are told by.
-PACKAGECONFIG ??= "gpio home-assistant http iio modbus serial v4l2"
+PACKAGECONFIG ??= "gpio home-assistant http iio metrics modbus serial v4l2"
 PACKAGECONFIG[gpio] = "--features=sanderling-agent/gpio"
 PACKAGECONFIG[home-assistant] = "--features=sanderling-agent/home-assistant"
 PACKAGECONFIG[http] = "--features=sanderling-agent/http"
 PACKAGECONFIG[iio] = "--features=sanderling-agent/iio"
+PACKAGECONFIG[metrics] = "--features=sanderling-agent/metrics"
 PACKAGECONFIG[modbus] = "--features=sanderling-agent/modbus"
 PACKAGECONFIG[serial] = "--features=sanderling-agent/serial"
 PACKAGECONFIG[sparkplug] = "--features=sanderling-agent/sparkplug"
