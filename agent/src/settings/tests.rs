@@ -404,3 +404,10 @@ fn metrics_are_scraped_on_this_machine_alone() {
     assert!(refused("[metrics]\nlisten = '127.0.0.1:1'\npath = 'x'\n").contains("one of them"));
     assert!(refused("[metrics]\n").contains("`listen` or `path`"));
 }
+
+#[test]
+fn the_example_that_is_shipped_is_a_configuration() {
+    let settings = Settings::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/agent.toml"))).unwrap();
+    assert_eq!(settings.device.as_str(), "gw-1");
+    assert!(settings.metrics.is_some() && settings.sensors.contains_key("cam0"));
+}
