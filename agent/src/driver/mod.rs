@@ -16,6 +16,7 @@ mod capture;
 mod commands;
 mod effects;
 mod figures;
+mod gathered;
 mod health;
 mod incoming;
 mod keeper;
@@ -60,8 +61,8 @@ use crate::{
 };
 use capsules::Keeping;
 use capture::Captures;
+use gathered::Gathered;
 use keeper::{Done, Job, Keeper, judged};
-use parts::Gathered;
 use spool::{Spool, Spooled};
 use works::{Outcome, Works};
 

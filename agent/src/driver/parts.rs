@@ -10,12 +10,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
-use sanderling_protocol::{
-    tuf::{Restored, TrustError, Trusted},
-    worker::{State, StateChanges, StateError},
-};
+use sanderling_protocol::tuf::{Restored, TrustError, Trusted};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -29,10 +25,10 @@ use super::{
     capture::Captures,
     commands::Rates,
     figures::start_metrics,
+    gathered::Gathered,
     keeper::{self, Keeper, judged},
-    logs::Logs,
-    spool::{Said, Spool},
-    works::{FrameSizes, Memories, Shelf, Works, data_channel},
+    spool::Spool,
+    works::{FrameSizes, Memories, Shelf, Works},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -53,7 +49,7 @@ use crate::{
     sensors::{Ports as SensorPorts, Sensors},
     settings::Settings,
     sinks::Sinks,
-    state::{self, Rows, States},
+    state::{self, States},
     store::{
         BlobError, StoreError,
         blobs::FileBlobs,
@@ -62,7 +58,7 @@ use crate::{
         disk::SystemDisk,
     },
     sync::{Config, Limits, Sync},
-    workload::{self, Emitted, Options, Ports as WorkloadPorts, Records, StateOf, Workloads, memory::Machine},
+    workload::{Options, Ports as WorkloadPorts, Workloads, memory::Machine},
 };
 
 /// Between two looks whether the database is free.
@@ -130,87 +126,6 @@ impl DriverError {
     /// Whether the configuration has to be corrected.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::RootFile { .. } | Self::Root { .. } | Self::Worker { .. } | Self::Credentials(_))
-    }
-}
-
-/// What guests and the driver have said and the outbox does not have yet, the lines that somebody asked for, and what modules
-/// keep.
-pub(super) struct Gathered {
-    said: Vec<Said>,
-    pub(super) logs: Logs,
-    clock: Arc<dyn Clock>,
-    wake: Rc<Wake>,
-    states: States,
-    /// Who gives records to modules whose input they are.
-    router: Rc<Router>,
-    pub(super) sinks: Sinks,
-}
-
-impl Gathered {
-    pub(super) fn push(&mut self, channel: String, payload: Bytes) {
-        self.said.push(Said::Record(channel, payload));
-    }
-
-    /// Rows of modules' state to be stored.
-    pub(super) fn rows(&mut self, rows: Rows) {
-        if !rows.is_empty() {
-            self.said.push(Said::Frame { records: Vec::new(), rows });
-        }
-    }
-
-    /// What modules keep.
-    pub(super) fn states(&mut self) -> &mut States {
-        &mut self.states
-    }
-
-    pub(super) fn take(&mut self) -> Vec<Said> {
-        std::mem::take(&mut self.said)
-    }
-}
-
-impl workload::States for Gathered {
-    fn state(&self, generation: u64, module: &str) -> State {
-        self.states.state(generation, module)
-    }
-
-    fn keep(&mut self, of: StateOf<'_>, records: Vec<Emitted>, changes: StateChanges) -> Result<(), StateError> {
-        let rows = self.states.keep(of.generation, of.module, &changes, of.quota)?;
-        let for_mqtt = |Emitted { channel, seq, captured_ns, payload }| {
-            self.router.record(of.module, &channel, &payload);
-            let mqtt = self.sinks.take(of.module, &channel, seq, captured_ns, &payload);
-            mqtt.then(|| (data_channel(of.module, &channel), payload))
-        };
-        let records = records.into_iter().filter_map(for_mqtt).collect();
-        self.said.push(Said::Frame { records, rows });
-        self.wake.notify_one();
-        Ok(())
-    }
-}
-
-impl Records for Gathered {
-    fn record(&mut self, module: &str, channel: &str, seq: u64, captured_ns: Option<u64>, payload: &[u8]) {
-        self.router.record(module, channel, payload);
-        let payload = Bytes::copy_from_slice(payload);
-        if self.sinks.take(module, channel, seq, captured_ns, &payload) {
-            self.push(data_channel(module, channel), payload);
-            self.wake.notify_one();
-        }
-    }
-
-    fn log(&mut self, module: &str, level: u8, text: &str) {
-        let now = self.clock.now();
-        if self.logs.line(module, level, text, now.mono, now.wall_ms) {
-            self.wake.notify_one();
-        }
-        // A guest's line may hold anything; it stays one line.
-        let line = text.escape_debug();
-        match level {
-            0 => tracing::error!(module, "{line}"),
-            1 => tracing::warn!(module, "{line}"),
-            2 => tracing::info!(module, "{line}"),
-            3 => tracing::debug!(module, "{line}"),
-            _ => tracing::trace!(module, "{line}"),
-        }
     }
 }
 
@@ -309,18 +224,11 @@ fn assemble(settings: Settings, root: &[u8]) -> Result<(Driver, Inputs), DriverE
     let pool = Pool::new(IDLE_FRAMES);
     let router = Router::new(pool.clone(), clock.clone());
     router.wake(wake.clone());
-    let gathered = Rc::new(RefCell::new(Gathered {
-        said: Vec::new(),
-        logs: Logs::default(),
-        clock: clock.clone(),
-        wake: wake.clone(),
-        states,
-        router: router.clone(),
-        sinks: Sinks::make(clock.clone(), &settings.sinks, |name, sink, guard| {
-            super::sinks::make(name, sink, &clock, guard)
-        })
-        .map_err(failed("starting a thread"))?,
-    }));
+    let sinks =
+        Sinks::make(clock.clone(), &settings.sinks, |name, sink, guard| super::sinks::make(name, sink, &clock, guard));
+    let sinks = sinks.map_err(failed("starting a thread"))?;
+    let gathered = Gathered::new(clock.clone(), wake.clone(), states, router.clone(), sinks);
+    let gathered = Rc::new(RefCell::new(gathered));
     gathered.borrow_mut().rows(rows);
     let shelf = Rc::new(Shelf::default());
     let capsules = Keeping::new(settings.device.clone(), clock.clone(), keeper.clone(), settings.capsules);
