@@ -1,4 +1,4 @@
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -70,9 +70,16 @@ impl Fake {
     async fn kernel(&self) -> fs::File {
         let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
         let path = self.path("dev/iio:device0");
-        let open = |path: &Path| fs::File::options().write(true).custom_flags(nonblocking).open(path);
-        until(|| open(&path).is_ok() && self.get("buffer/enable") == "1" && self.get("buffer/length") != "2").await;
-        open(&path).unwrap()
+        // Opened once: a writer that comes and goes is the end of the file for the sensor.
+        let opened = std::cell::RefCell::new(None);
+        until(|| {
+            let runs = self.get("buffer/enable") == "1" && self.get("buffer/length") != "2";
+            let open = || fs::File::options().write(true).custom_flags(nonblocking).open(&path).ok();
+            opened.replace(runs.then(open).flatten());
+            opened.borrow().is_some()
+        })
+        .await;
+        opened.into_inner().unwrap()
     }
 }
 
