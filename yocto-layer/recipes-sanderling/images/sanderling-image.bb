@@ -3,7 +3,8 @@ DESCRIPTION = "For qemuarm64 and the machines of meta-raspberrypi with a layout 
 HOMEPAGE = "https://github.com/sanderling-iot/sanderling"
 BUGTRACKER = "https://github.com/sanderling-iot/sanderling/issues"
 SECTION = "base"
-LICENSE = "MIT | Apache-2.0"
+# Without SPDX's OR before blacksail.
+LICENSE = "MIT ${@bb.utils.contains('LAYERSERIES_CORENAMES', 'blacksail', 'OR', '|', d)} Apache-2.0"
 
 REQUIRED_DISTRO_FEATURES = "systemd"
 

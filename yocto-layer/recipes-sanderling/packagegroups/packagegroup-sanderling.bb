@@ -3,7 +3,8 @@ DESCRIPTION = "The agent and its fleet's configuration, for any image with syste
 HOMEPAGE = "https://github.com/sanderling-iot/sanderling"
 BUGTRACKER = "https://github.com/sanderling-iot/sanderling/issues"
 SECTION = "base"
-LICENSE = "MIT | Apache-2.0"
+# Without SPDX's OR before blacksail.
+LICENSE = "MIT ${@bb.utils.contains('LAYERSERIES_CORENAMES', 'blacksail', 'OR', '|', d)} Apache-2.0"
 
 inherit features_check packagegroup
 

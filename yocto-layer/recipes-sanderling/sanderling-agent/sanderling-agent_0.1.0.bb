@@ -3,7 +3,8 @@ DESCRIPTION = "Sanderling pulls modules and models over MQTT, checks them agains
 HOMEPAGE = "https://github.com/sanderling-iot/sanderling"
 BUGTRACKER = "https://github.com/sanderling-iot/sanderling/issues"
 SECTION = "net"
-LICENSE = "MIT | Apache-2.0"
+# Without SPDX's OR before blacksail.
+LICENSE = "MIT ${@bb.utils.contains('LAYERSERIES_CORENAMES', 'blacksail', 'OR', '|', d)} Apache-2.0"
 LIC_FILES_CHKSUM = "\
     file://LICENSE-MIT;md5=9ede1dd8888e5e8347dd14151624c623 \
     file://LICENSE-APACHE;md5=22a53954e4e0ec258dfce4391e905dac \
@@ -15,7 +16,7 @@ SRC_URI = "\
     file://60-sanderling-iio.rules \
 "
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "3c5e423dd47eccde44f5866248c49bab0970ca31"
+SRCREV = "211c426cf2df78eb6ae4d79d8d8e911a0770ebdd"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc

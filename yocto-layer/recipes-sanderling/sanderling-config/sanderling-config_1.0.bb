@@ -3,7 +3,8 @@ DESCRIPTION = "What is the same on all gateways of a fleet: the broker, its CA a
 HOMEPAGE = "https://github.com/sanderling-iot/sanderling"
 BUGTRACKER = "https://github.com/sanderling-iot/sanderling/issues"
 SECTION = "base"
-LICENSE = "MIT | Apache-2.0"
+# Without SPDX's OR before blacksail.
+LICENSE = "MIT ${@bb.utils.contains('LAYERSERIES_CORENAMES', 'blacksail', 'OR', '|', d)} Apache-2.0"
 # nooelint: oelint.var.licenseremotefile
 LIC_FILES_CHKSUM = "\
     file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302 \
