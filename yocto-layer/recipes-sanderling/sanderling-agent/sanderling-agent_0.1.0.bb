@@ -16,7 +16,7 @@ SRC_URI = "\
     file://60-sanderling-iio.rules \
 "
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "211c426cf2df78eb6ae4d79d8d8e911a0770ebdd"
+SRCREV = "4680999cd4128b1bbf40516060fb78aeffae85c5"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc
