@@ -130,7 +130,11 @@ impl Process {
     pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid());
         let listed = std::fs::read_to_string(path).unwrap_or_default();
-        listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        // One that has not become another program yet holds up its parent when it is stopped.
+        let own = program(self.pid());
+        let children = listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        children.filter(|pid| program(*pid) != own).collect()
     }
 }
 
