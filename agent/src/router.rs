@@ -1,5 +1,5 @@
 //! Joins sensors and modules: each frame of a sensor goes to every module of the active generation that asks for it, and so does each
-//! record that a module emits on a channel that others have as an input ([`records`]).
+//! record that a module emits on a channel that others have as an input (`records`).
 //!
 //! The policies of the inputs are kept by each module's [`Inlet`]; the router only knows who gets what. Switching from one
 //! generation to the next is one assignment: a frame goes to the old modules or to the new ones, never to neither. Frames that wait

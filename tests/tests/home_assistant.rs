@@ -91,8 +91,8 @@ fn home_assistant_finds_a_device_and_its_modules_and_forgets_those_that_go() {
     assert_eq!([value("sensor_clock"), value("module_a_channel_ticks")], ["OFF", r#"{"label":"scratch"}"#]);
     assert!(value("module_a_frames").parse::<u64>().unwrap() > 0, "{values}");
     let taken_back = home.wait(PATIENCE, |messages| {
-        let of = messages.iter().filter(|message| message.topic == LEFT);
-        of.last().filter(|message| message.payload.is_empty()).map(drop)
+        let mut of = messages.iter().filter(|message| message.topic == LEFT);
+        of.next_back().filter(|message| message.payload.is_empty()).map(drop)
     });
     assert!(taken_back.is_some(), "what nobody runs any more is taken back");
 

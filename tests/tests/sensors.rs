@@ -105,7 +105,7 @@ fn what_serial_ports_buses_brokers_programs_and_commands_give_reaches_modules() 
             site.observer
                 .try_wait(Duration::from_millis(20), |seen| (seen.ticks(&device.id, name).len() >= 3).then_some(()))
         };
-        KINDS.iter().all(|name| enough(&name).is_some()).then_some(())
+        KINDS.iter().all(|name| enough(name).is_some()).then_some(())
     });
     let report = site.observer.request(&device.id, "report", b"").body.unwrap();
     assert!(all.is_some(), "{}", report["sensors"]);

@@ -4,7 +4,7 @@
 //! ring; the rest waits here, and when too much waits, the oldest is dropped and counted. `latest`: one frame at work and one
 //! waiting, which a newer one replaces. `queue` of n: one at work and n waiting, about half of them in the ring; all of them here
 //! while there is no worker. `sample` lets some frames by, of which the newest waits; `window` makes frames of its own, which wait as in a queue
-//! ([`sieve`]).
+//! (`sieve`).
 //!
 //! Invariants: a frame is taken or dropped at once; nobody waits. Frames of a lane stay in order. The worker answers the
 //! frames in the order in which it got them; anything else is [`Broken`]. A worker that is being restarted loses what it was handed,

@@ -2,7 +2,7 @@
 //! what the device reports anyway.
 //!
 //! Purpose: the gateway is a device of Home Assistant, and each module one behind it. What they are is made of the reported state by
-//! [`configs`]; this module knows which of it the broker has.
+//! `configs`; this module knows which of it the broker has.
 //!
 //! Invariants: messages go to `{discovery_prefix}/device/{device}/…` alone, a subtree that an access list can give to each device. A
 //! module that is gone is taken back by an empty retained message, and a value of a device that is gone by one that names it without a

@@ -1,7 +1,7 @@
 //! Sparkplug B: the device as an edge node, its modules as devices of it, for SCADA systems and historians.
 //!
 //! Purpose: what the device reports, in births, data and deaths as Sparkplug's specification 3.0 has them. What is said is decided by
-//! [`node`], a pure state machine; this module is the task that says it.
+//! `node`, a pure state machine; this module is the task that says it.
 //!
 //! The connection is one of its own, with the device's certificate and the client id `{device}.sparkplug`: a node's death is the last will
 //! of its connection, and the will of the agent's own connection is the device's status ([decision 33]).
