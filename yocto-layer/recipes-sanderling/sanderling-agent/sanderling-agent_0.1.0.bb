@@ -16,7 +16,7 @@ SRC_URI = "\
     file://60-sanderling-iio.rules \
 "
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "4680999cd4128b1bbf40516060fb78aeffae85c5"
+SRCREV = "2573b807294939c0ef3792cded8f5c4abb2be148"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc
