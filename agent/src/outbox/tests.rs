@@ -291,6 +291,25 @@ fn the_wait_after_failures_is_bounded() {
 }
 
 #[test]
+fn what_is_stored_after_a_failure_survives_a_power_cut_whichever_change_failed() {
+    let mut failed = 0;
+    for (change, seed) in (0..12).flat_map(|change| (0..10).map(move |seed| (change, seed))) {
+        let disk = SimDisk::new(seed);
+        let (database, mut outbox) = on(&disk);
+        disk.fail_after(change, Fault::NoSpace, false);
+        push(&mut outbox, 0..3);
+        if outbox.flush().is_err() {
+            failed += 1;
+            outbox.flush().unwrap();
+        }
+        drop((outbox, database));
+        disk.power_cycle();
+        assert_eq!(on(&disk).1.figures().records, 3, "change {change}, disk {seed}");
+    }
+    assert!(failed > 30, "{failed}");
+}
+
+#[test]
 fn what_is_on_disk_is_sent_while_the_disk_takes_no_writes() {
     for fault in Fault::ALL {
         let disk = SimDisk::new(1);

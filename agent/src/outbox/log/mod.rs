@@ -52,7 +52,7 @@ use self::{
 use super::queue::Held;
 use crate::{
     atomic_file,
-    store::disk::{Access, Disk, DiskFile, make_folder},
+    store::disk::{Access, Disk, DiskFile, make_folder, parent},
 };
 
 /// A segment of this many bytes is followed by the next.
@@ -114,6 +114,8 @@ pub(super) struct Log {
     moved: BTreeMap<Place, Place>,
     /// Something was written since the end was noted.
     changed: bool,
+    /// The name of the folder is on disk.
+    placed: bool,
 }
 
 fn name(number: u64) -> String {
@@ -270,6 +272,11 @@ impl Log {
     /// Begins the next segment.
     fn begin(&mut self, counts: Counts) -> io::Result<()> {
         make_folder(&*self.disk, &self.folder)?;
+        if !self.placed {
+            // Where the folder was there already, too: it may be there and its name not on disk, if that failed when it was made.
+            self.disk.sync_folder(&parent(&self.folder))?;
+            self.placed = true;
+        }
         self.drop_empty();
         let number = self.next_number;
         self.next_number += 1;

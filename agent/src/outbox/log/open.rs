@@ -48,6 +48,7 @@ impl Found {
             folder,
             segments: Vec::new(),
             active: None,
+            placed: false,
             is_whole: false,
             counts: Counts::default(),
             next_number: numbers.last().map_or(1, |last| last.saturating_add(1)),
