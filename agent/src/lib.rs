@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod atomic_file;
+mod backoff;
 pub mod capsules;
 pub mod certificate;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod publishers;
 mod rate;
+mod reason;
 pub mod report;
 pub mod router;
 pub mod sensors;

@@ -9,7 +9,7 @@ use rumqttc::{
 use rustls::CertificateError;
 
 use super::{LinkError, MAX_PACKET};
-use crate::settings::BrokerSettings;
+use crate::{reason, settings::BrokerSettings};
 
 /// Host and port, as people write them.
 pub(super) fn address(broker: &BrokerSettings) -> String {
@@ -166,7 +166,7 @@ fn refused(code: ConnectReturnCode) -> LinkError {
     };
     let reason = match code {
         Code::QoSNotSupported => "QoS not supported".to_owned(),
-        other => spaced(&format!("{other:?}")),
+        other => reason::in_words(&other),
     };
     LinkError::Refused { reason, cure }
 }
@@ -180,7 +180,7 @@ fn disconnected(code: DisconnectReasonCode, text: Option<&str>) -> LinkError {
         Code::UseAnotherServer | Code::ServerMoved => "correct `host` in [broker]",
         _ => "it is made again",
     };
-    let mut reason = spaced(&format!("{code:?}"));
+    let mut reason = reason::in_words(&code);
     if let Some(text) = text {
         reason = format!("{reason} ({})", text.chars().take(128).collect::<String>());
     }
@@ -193,7 +193,7 @@ pub(super) fn publish_refused(topic: &str, error: &PublishNoticeError) -> Option
         PublishNoticeError::V5PubAck(reason) => match reason {
             PubAckReason::QuotaExceeded => return Some(LinkError::Overloaded { topic: topic.to_owned() }),
             PubAckReason::NotAuthorized => "not authorized".to_owned(),
-            other => spaced(&format!("{other:?}")),
+            other => reason::in_words(&other),
         },
         PublishNoticeError::RetainNotSupported => "the broker keeps no retained messages".to_owned(),
         _ => return None,
@@ -205,20 +205,8 @@ pub(super) fn publish_refused(topic: &str, error: &PublishNoticeError) -> Option
 pub(super) fn subscribe_refused(topic: &str, code: SubscribeReasonCode) -> Option<LinkError> {
     match code {
         SubscribeReasonCode::Success(_) => None,
-        other => Some(LinkError::SubscribeRefused { topic: topic.to_owned(), reason: spaced(&format!("{other:?}")) }),
+        other => Some(LinkError::SubscribeRefused { topic: topic.to_owned(), reason: reason::in_words(&other) }),
     }
-}
-
-/// `NotAuthorized` as `not authorized`.
-fn spaced(name: &str) -> String {
-    let mut text = String::with_capacity(name.len() + 4);
-    for (at, character) in name.chars().enumerate() {
-        if character.is_ascii_uppercase() && at > 0 {
-            text.push(' ');
-        }
-        text.push(character.to_ascii_lowercase());
-    }
-    text
 }
 
 #[cfg(test)]

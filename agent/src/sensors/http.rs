@@ -23,11 +23,13 @@ use hyper::{
 
 use super::{
     Content, Outlet, RawImage, Sensor,
-    backoff::Backoff,
     buffer::Buffer,
     content::{Giver, of_media_type},
 };
-use crate::http::{self, Address, Answer, Bounds, Listener, text};
+use crate::{
+    backoff::Backoff,
+    http::{self, Address, Answer, Bounds, Listener, text},
+};
 
 /// Connections that are served at a time.
 const MOST_WRITERS: usize = 16;

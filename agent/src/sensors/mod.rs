@@ -8,7 +8,6 @@
 //!
 //! Limits: a frame is at most [`crate::frames::LARGEST`] bytes long, and what each kind says.
 
-mod backoff;
 mod buffer;
 mod content;
 pub mod fake;

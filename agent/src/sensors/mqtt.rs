@@ -28,12 +28,15 @@ use tokio::{
 
 use super::{
     Content, Outlet, RawImage, Sensor,
-    backoff::Backoff,
     buffer::Buffer,
     content::{self, Giver},
     reach::reach,
 };
-use crate::tls::{self, CredentialsError, TlsFiles};
+use crate::{
+    backoff::Backoff,
+    reason,
+    tls::{self, CredentialsError, TlsFiles},
+};
 
 /// What a message may have beside its payload, in bytes.
 const HEADROOM: usize = 1024;
@@ -241,7 +244,7 @@ impl Mqtt {
 
     fn refusal(&self, answer: &SubAck) -> Option<MqttError> {
         let refused = answer.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)))?;
-        Some(MqttError::Subscription { topic: self.settings.topic.clone(), reason: spaced(&format!("{refused:?}")) })
+        Some(MqttError::Subscription { topic: self.settings.topic.clone(), reason: reason::in_words(&refused) })
     }
 
     fn give(&self, message: &Publish, buffer: &mut Buffer, giver: &mut Giver, outlet: &Outlet) {
@@ -315,12 +318,10 @@ impl Mqtt {
     fn lost(&self, error: &ConnectionError, up: bool) -> MqttError {
         let address = self.address();
         match error {
-            ConnectionError::ConnectionRefused(code) => {
-                MqttError::Refused { address, reason: spaced(&format!("{code:?}")) }
-            }
+            ConnectionError::ConnectionRefused(code) => MqttError::Refused { address, reason: reason::in_words(&code) },
             ConnectionError::Tls(_) => MqttError::Tls { address, cause: whole(error) },
             ConnectionError::MqttState(StateError::ConnFail { reason }) => {
-                MqttError::Refused { address, reason: spaced(&format!("{reason:?}")) }
+                MqttError::Refused { address, reason: reason::in_words(&reason) }
             }
             ConnectionError::MqttState(StateError::AwaitPingResp) => MqttError::Silent { address },
             ConnectionError::MqttState(StateError::IncomingPacketTooLarge { pkt_size, .. }) => {
@@ -358,18 +359,6 @@ fn whole(error: &dyn Error) -> String {
             text = format!("{text}: {more}");
         }
         source = error.source();
-    }
-    text
-}
-
-/// `NotAuthorized` as `not authorized`.
-fn spaced(name: &str) -> String {
-    let mut text = String::with_capacity(name.len() + 4);
-    for (at, character) in name.chars().enumerate() {
-        if character.is_ascii_uppercase() && at > 0 {
-            text.push(' ');
-        }
-        text.push(character.to_ascii_lowercase());
     }
     text
 }

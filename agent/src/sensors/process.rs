@@ -33,12 +33,11 @@ use tokio::{
 
 use super::{
     LineSettings, Outlet, Sensor,
-    backoff::Backoff,
     buffer::Buffer,
     lines::Lines,
     wire::{self, FrameError},
 };
-use crate::{clock::Clock, rate::Bucket};
+use crate::{backoff::Backoff, clock::Clock, rate::Bucket};
 
 /// Where programs are looked for that the command starts in turn.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

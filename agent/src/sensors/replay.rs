@@ -22,8 +22,11 @@ use sanderling_protocol::series::{self, SeriesError};
 use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
-use super::{Outlet, ReplaySettings, Sensor, backoff::Backoff};
-use crate::frames::{Block, LARGEST};
+use super::{Outlet, ReplaySettings, Sensor};
+use crate::{
+    backoff::Backoff,
+    frames::{Block, LARGEST},
+};
 
 /// Sets of files that take up to so many bytes of memory are kept there.
 const CACHE: usize = 256 << 10;

@@ -14,11 +14,11 @@ use tokio::io::AsyncReadExt;
 
 use super::{
     LineSettings, Outlet, PortSettings, Sensor,
-    backoff::Backoff,
     buffer::Buffer,
     lines::Lines,
     port::{self, PortError},
 };
+use crate::backoff::Backoff;
 
 /// A sensor that reads lines from a serial port.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,11 +16,13 @@ use tokio::{net::UnixStream, task::JoinSet};
 
 use super::{
     Outlet, Sensor, SocketSettings,
-    backoff::Backoff,
     buffer::Buffer,
     wire::{self, FrameError},
 };
-use crate::unix_socket::{self, Listening};
+use crate::{
+    backoff::Backoff,
+    unix_socket::{self, Listening},
+};
 
 /// More writers than these are turned away.
 const MOST_WRITERS: usize = 64;

@@ -20,7 +20,8 @@ use sanderling_guest::frame::{Format, FrameHeader, Kind};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
-use super::{Outlet, Sensor, backoff::Backoff};
+use super::{Outlet, Sensor};
+use crate::backoff::Backoff;
 
 /// What is longer is no number.
 const LONGEST: usize = 64;

@@ -6,7 +6,7 @@
 //! Invariants: a file holds whole lines in the order of the records, [`FileSettings::max_bytes`] of them at most. With
 //! [`FileSync::Interval`] what was written [`SYNC_EVERY`] ago survives a power cut.
 //!
-//! Failure modes: what the disk does not take is tried again, after [`FIRST_PAUSE`] at first and [`LONGEST_PAUSE`] at last; meanwhile
+//! Failure modes: what the disk does not take is tried again, after growing pauses ([`crate::backoff`]); meanwhile
 //! [`MOST_HELD`] bytes of lines wait, and what comes beyond is dropped and counted. A write that came through in part is taken back.
 //! What a power cut left of a last line is cut off when the file is opened. A file that ends in something else is not touched.
 //!
@@ -31,14 +31,12 @@ use super::{
     Cause, FileSettings, FileSync, Guard, Record, Sink, Tally, lines,
     queue::{Entrance, Exit, queue},
 };
-use crate::{clock::Clock, store::disk::Disk};
+use crate::{backoff, clock::Clock, store::disk::Disk};
 
 /// Lines of at most so many bytes wait for a disk that does not take them.
 pub(super) const MOST_HELD: usize = 256 * 1024;
 /// How long a line may wait until it is on disk, with [`FileSync::Interval`].
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// The sink.
@@ -197,7 +195,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                let pause = self.again.map_or(FIRST_PAUSE, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
+                let pause = backoff::after(self.again.map(|(_, pause)| pause));
                 self.again = Some((now + pause, pause));
                 let why = format!("file {}: {error}", self.log.path().display());
                 if self.tally.failed(&why) {

@@ -39,10 +39,8 @@ use super::{
     queue::{Entrance, Exit, queue},
     tally::lock,
 };
-use crate::{clock::Clock, workload::stats::FrameTimes};
+use crate::{backoff, clock::Clock, workload::stats::FrameTimes};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// The sink.
@@ -242,7 +240,7 @@ impl Operator {
     }
 
     fn failed(&mut self, error: &io::Error, now: u64) {
-        let pause = self.again.map_or(FIRST_PAUSE, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
+        let pause = backoff::after(self.again.map(|(_, pause)| pause));
         self.again = Some((now.saturating_add(nanos(pause)), pause));
         let why = format!("{}: {error}", self.settings.at);
         if self.tally.failed(&why) {

@@ -13,7 +13,6 @@ use std::{
     collections::VecDeque,
     io,
     rc::Rc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,14 +25,15 @@ use tokio::{
 };
 
 use super::{Cause, Record, Sink, SocketFormat, SocketSettings, Tally, lines};
-use crate::unix_socket::{self, Listening};
+use crate::{
+    backoff::Backoff,
+    unix_socket::{self, Listening},
+};
 
 /// Bytes that wait for one reader.
 pub(super) const MOST_HELD: usize = 256 * 1024;
 /// Records that are written to one reader before others have their turn.
 const TURN: usize = 64;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sink. Dropping it turns its readers away.
 pub struct SocketSink {
@@ -132,12 +132,12 @@ impl Waiting {
 }
 
 async fn run(shared: Rc<Shared>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::default();
     loop {
         let why = match unix_socket::listen(&shared.settings.path) {
             Ok(listening) => {
                 shared.tally.well();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 accept(&listening, &shared).await
             }
             Err(error) => error,
@@ -146,8 +146,7 @@ async fn run(shared: Rc<Shared>) {
         if shared.tally.failed(&why) {
             tracing::warn!(sink = shared.name, "{why}");
         }
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+        backoff.wait().await;
     }
 }
 
@@ -242,7 +241,7 @@ mod tests {
         let readers = || sink.shared.readers.borrow().len();
         let before = readers();
         let stream = StdStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         until(|| readers() > before).await;
         stream
     }

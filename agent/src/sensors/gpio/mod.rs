@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::lines::Lines;
-use super::{Outlet, Sensor, backoff::Backoff};
+use super::{Outlet, Sensor};
+use crate::backoff::Backoff;
 
 /// Edges that the kernel keeps until they are read.
 const KERNEL_BUFFER: u32 = 256;

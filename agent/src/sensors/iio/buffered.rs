@@ -18,8 +18,9 @@ use super::{
     tree::Device,
 };
 use crate::{
+    backoff::Backoff,
     frames::Block,
-    sensors::{Outlet, backoff::Backoff, ready::Ready},
+    sensors::{Outlet, ready::Ready},
 };
 
 /// Bytes that are read at once.

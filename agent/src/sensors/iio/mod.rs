@@ -25,7 +25,8 @@ use self::{
     layout::{LayoutError, Output},
     tree::Device,
 };
-use super::{Outlet, Sensor, backoff::Backoff};
+use super::{Outlet, Sensor};
+use crate::backoff::Backoff;
 
 /// A sensor of Industrial I/O.
 #[derive(Clone, Debug, PartialEq)]

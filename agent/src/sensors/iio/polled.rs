@@ -6,8 +6,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::{IioError, IioSettings, header, layout::Output, tree::Device};
 use crate::{
+    backoff::Backoff,
     frames::Block,
-    sensors::{Outlet, backoff::Backoff, sysfs},
+    sensors::{Outlet, sysfs},
 };
 
 /// Faster than this, a buffer is needed.

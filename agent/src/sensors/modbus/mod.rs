@@ -31,11 +31,11 @@ use self::plan::{Answer, Request};
 pub use self::plan::{Function, MOST_BITS, MOST_REGISTERS, Point, ValueType, WordOrder};
 use super::{
     Outlet, PortSettings, Sensor,
-    backoff::Backoff,
     content::{header, series_header},
     port::{self, PortError},
     reach::reach,
 };
+use crate::backoff::Backoff;
 
 /// The most values of all points together.
 pub const MOST_VALUES: usize = 4096;

@@ -27,7 +27,8 @@ use self::{
     camera::{Filled, Frames, Plan},
     sys::{Device, Live},
 };
-use super::{Outlet, Sensor, backoff::Backoff};
+use super::{Outlet, Sensor};
+use crate::backoff::Backoff;
 pub use format::CameraPixel;
 
 /// A camera that gives nothing for so long, or for five frames, is opened anew.

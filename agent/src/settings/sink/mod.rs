@@ -80,10 +80,7 @@ impl Table<'_> {
         allowed: RangeInclusive<T>,
         unit: &str,
     ) -> Result<T, SettingsError> {
-        if allowed.contains(&value) {
-            return Ok(value);
-        }
-        Err(self.value(key, value, format!("{} to {}{unit}", allowed.start(), allowed.end())))
+        self.origin.range(&["sink", self.name, key], value, allowed, unit)
     }
 
     fn milliseconds(&self, key: &str, value: f64, allowed: RangeInclusive<f64>) -> Result<Duration, SettingsError> {

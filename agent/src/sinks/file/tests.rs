@@ -122,7 +122,7 @@ fn a_full_disk_delays_lines_drops_what_is_too_much_and_tears_none() {
         bench.pass(Duration::from_secs(30));
         assert!(bench.writer.tally.report().error.is_some());
         bench.disk.heal();
-        bench.pass(LONGEST_PAUSE);
+        bench.pass(crate::backoff::LONGEST);
         assert_eq!(bench.writer.tally.report().error, None);
         bench.emit(taken);
         let found = read(&bench.disk, PATH);
@@ -142,7 +142,7 @@ fn a_write_that_fails_anywhere_loses_no_line_and_doubles_none() {
                 bench.emit(number);
                 bench.pass(Duration::from_secs(2));
             }
-            bench.pass(LONGEST_PAUSE);
+            bench.pass(crate::backoff::LONGEST);
             let all = read_all_numbered(&bench.disk);
             assert!(all.iter().copied().eq(0..150), "{fault:?} at change {change}: {all:?}");
         }

@@ -1,17 +1,17 @@
-//! How long a sensor waits before it tries its device again: twice as long after each failure in a row.
+//! How long a sensor or a sink waits before it tries again: twice as long after each failure in a row.
 //!
-//! Without jitter: what sensors wait for is on this device or beside it, and no fleet comes back to it all at once.
+//! Without jitter: what they wait for is on this device or beside it, and no fleet comes back to it all at once.
 
 use std::time::Duration;
 
 /// The wait after the first failure.
-const FIRST: Duration = Duration::from_millis(500);
+pub(crate) const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
-/// The waits of one sensor.
+/// The waits of one sensor or sink.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -24,20 +24,25 @@ impl Default for Backoff {
 impl Backoff {
     /// The device did its work. Opening it is not yet that: a device that opens and fails at its first frame, again and
     /// again, would else be tried without a pause.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
 
     /// Waits after one more failure.
-    pub(super) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.step()).await;
     }
 
     fn step(&mut self) -> Duration {
         let wait = self.next;
-        self.next = (2 * wait).min(LONGEST);
+        self.next = after(Some(wait));
         wait
     }
+}
+
+/// The wait that follows on this one; the first where there was none.
+pub(crate) fn after(wait: Option<Duration>) -> Duration {
+    wait.map_or(FIRST, |wait| (2 * wait).min(LONGEST))
 }
 
 #[cfg(test)]
