@@ -22,6 +22,7 @@ fn log_something() {
     tracing::warn!("one\ntwo");
     tracing::error!(%stream, "bad");
     tracing::debug!(target: "sanderling_agent", "detail");
+    tracing::info!(detail = "d".repeat(1 << 20), "long");
 }
 
 /// `NAME=value\n`, or `NAME\n`, the length and the value, where that may have lines of its own.
@@ -65,19 +66,20 @@ fn log_lines_arrive_in_the_journal_with_their_fields_and_priorities() {
     }
     assert!(output.status.success(), "{said}");
     let mut logged = Vec::new();
-    while logged.len() < 4 {
-        let mut datagram = [0; 4096];
+    while logged.len() < 5 {
+        let mut datagram = [0; 8192];
         let length = journal.recv(&mut datagram).unwrap();
-        // The first is empty: it tries whether somebody is there.
-        logged.extend((length > 0).then(|| fields(&datagram[..length])));
+        logged.push(fields(&datagram[..length]));
     }
-    let [up, lines, bad, detail] = &logged[..] else { panic!("{logged:?}") };
+    let [up, lines, bad, detail, long] = &logged[..] else { panic!("{logged:?}") };
     let of = |line: &BTreeMap<String, String>, name: &str| line.get(name).cloned().unwrap_or_default();
-    assert_eq!((of(up, "MESSAGE"), of(up, "PRIORITY")), ("the link is up".to_owned(), "6".to_owned()));
+    let message = "the link is up device=\"gw-1\" retry_in_ms=250";
+    assert_eq!((of(up, "MESSAGE"), of(up, "PRIORITY")), (message.to_owned(), "6".to_owned()));
     assert_eq!((of(up, "SANDERLING_DEVICE"), of(up, "SANDERLING_RETRY_IN_MS")), ("gw-1".to_owned(), "250".to_owned()));
     assert!(of(up, "CODE_FILE").ends_with("journal.rs") && !of(up, "TARGET").is_empty(), "{up:?}");
     assert_eq!((of(lines, "MESSAGE"), of(lines, "PRIORITY")), ("one\ntwo".to_owned(), "4".to_owned()));
     assert_eq!((of(bad, "PRIORITY"), of(detail, "PRIORITY")), ("3".to_owned(), "7".to_owned()));
+    assert!(of(long, "MESSAGE").starts_with("long detail=\"ddd") && of(long, "MESSAGE").len() == 4096, "{long:?}");
     for line in &logged {
         assert_eq!(of(line, "SYSLOG_IDENTIFIER"), "sanderling-agent");
     }

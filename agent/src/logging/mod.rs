@@ -1,17 +1,18 @@
 //! Where log lines go: to journald where systemd's journal holds standard error, else to standard error itself.
 //!
 //! In the journal each field of a line is a field of its entry, upper-case with the prefix [`PREFIX`], beside `SYSLOG_IDENTIFIER`, `PRIORITY`, `TARGET`
-//! and where in the code it was said: `journalctl SANDERLING_MODULE=scratch`. Names of fields stay what they are.
+//! and where in the code it was said: `journalctl SANDERLING_MODULE=scratch`. Names of fields stay what they are. The message tells them too.
 //!
 //! Invariant: one subscriber for the whole process, set once by `main`.
 //! Failure modes: a journal that cannot be reached falls back to standard error.
 //! Limits: lines of the libraries below stand at `warn`, unless the level is `debug` or `trace`.
 
+mod journal;
+
 use std::{io, os::fd::AsFd};
 
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
@@ -20,6 +21,7 @@ use tracing_subscriber::{
 };
 
 use crate::settings::LogLevel;
+use journal::Journal;
 
 /// What the names of fields begin with in the journal.
 pub const PREFIX: &str = "SANDERLING";
@@ -39,10 +41,11 @@ pub struct LoggingError;
 pub fn init(level: LogLevel, journal: Option<&str>) -> Result<(), LoggingError> {
     let registry = Registry::default();
     let journal = journal.filter(|stream| is(stream, io::stderr()));
-    let subscriber: Box<dyn Subscriber + Send + Sync> = match journal.and_then(|_| to_journal().ok()) {
-        Some(layer) => Box::new(registry.with(layer.with_filter(targets(level)))),
-        None => Box::new(to_writer(level, io::stderr)),
-    };
+    let subscriber: Box<dyn Subscriber + Send + Sync> =
+        match journal.and_then(|_| Journal::connect(IDENTIFIER, PREFIX).ok()) {
+            Some(layer) => Box::new(registry.with(layer.with_filter(targets(level)))),
+            None => Box::new(to_writer(level, io::stderr)),
+        };
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError)
 }
 
@@ -54,19 +57,6 @@ fn is(stream: &str, descriptor: impl AsFd) -> bool {
     };
     let found = rustix::fs::fstat(descriptor).map(|found| (found.st_dev, found.st_ino));
     found.is_ok_and(|found| named() == Some(found))
-}
-
-/// Lines with the priorities that their levels have elsewhere.
-fn to_journal() -> io::Result<tracing_journald::Layer> {
-    let priorities = PriorityMappings {
-        error: Priority::Error,
-        warn: Priority::Warning,
-        info: Priority::Informational,
-        debug: Priority::Debug,
-        trace: Priority::Debug,
-    };
-    let layer = tracing_journald::layer()?.with_syslog_identifier(IDENTIFIER.to_owned());
-    Ok(layer.with_field_prefix(Some(PREFIX.to_owned())).with_priority_mappings(priorities))
 }
 
 fn to_writer<W>(level: LogLevel, writer: W) -> impl Subscriber + Send + Sync
