@@ -35,9 +35,14 @@ impl Broker {
 
     /// Provisions and starts a broker on a free port.
     pub fn start(fleet: &Fleet) -> Self {
+        Self::reached_at(Self::HOST, fleet)
+    }
+
+    /// The same for devices that reach this host by another address.
+    pub fn reached_at(host: &str, fleet: &Fleet) -> Self {
         for _ in 0..ATTEMPTS {
             let port = free_port();
-            fleet.run(["provision", "broker", "--host", Self::HOST, "--port", &port.to_string()]);
+            fleet.run(["provision", "broker", "--host", host, "--port", &port.to_string()]);
             let configuration = adapt(fleet, port);
             let mut broker = Self { configuration, port, process: None, earlier: Vec::new() };
             if broker.try_start() {

@@ -23,6 +23,22 @@ impl Deadline {
     }
 }
 
+/// How long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch(Instant);
+
+impl Watch {
+    /// Counts from now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Looks again and again until there is something; `None` when the limit is over. For what sends no message by itself: the state
 /// of a process, a port.
 pub fn until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {

@@ -127,6 +127,22 @@ pub fn hoards() -> Vec<u8> {
     )
 }
 
+/// Emits each frame as it is, up to four kilobytes of it.
+pub fn echoes(channel: &str) -> Vec<u8> {
+    let length = channel.len();
+    assemble(&format!(
+        r#"(module
+            (import "sanderling_v1" "frame_read" (func $frame_read (param i32 i32 i32) (result i32)))
+            (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "{channel}")
+            (func (export "sanderling_abi") (result i32) (i32.const 1))
+            (func (export "sanderling_frame") (result i32)
+                (call $emit (i32.const 0) (i32.const {length}) (i32.const 256)
+                    (call $frame_read (i32.const 0) (i32.const 256) (i32.const 4096)))))"#
+    ))
+}
+
 /// Takes no frames, and has nothing to do.
 pub fn idles() -> Vec<u8> {
     module(r#"(func (export "sanderling_frame") (result i32) (i32.const 0))"#)

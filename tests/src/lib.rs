@@ -43,7 +43,7 @@ use std::time::Duration;
 pub use account::{Account, Handled};
 pub use broker::{Broker, Sent};
 pub use certificates::{expired_client, foreign_authority, renewed_client};
-pub use clock::{Deadline, unix_nanos, until};
+pub use clock::{Deadline, Watch, unix_nanos, until};
 pub use device::{Device, Door};
 pub use dice::Dice;
 pub use documents::{Module, defects, deployment};

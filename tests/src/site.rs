@@ -22,8 +22,13 @@ impl Site {
     /// Makes a fleet and starts its broker.
     #[allow(clippy::new_without_default, reason = "it starts processes")]
     pub fn new() -> Self {
+        Self::reached_at(Broker::HOST)
+    }
+
+    /// The same for devices that reach this host by another address.
+    pub fn reached_at(host: &str) -> Self {
         let fleet = Fleet::new();
-        let broker = Broker::start(&fleet);
+        let broker = Broker::reached_at(host, &fleet);
         let observer = Observer::connect(&fleet, &broker);
         Self { observer, broker, fleet }
     }
