@@ -29,8 +29,11 @@ umount /mnt
 systemctl daemon-reload
 ";
 
-/// Kilobytes that a process has for itself and its share of what it shares.
-const PSS: &str = "awk '/^Pss:/ { print $2 }' /proc/$(pgrep -o NAME)/smaps_rollup";
+/// For each process of the service its name and the kilobytes that it has for itself, with its share of what it shares.
+const PSS: &str = "
+for pid in $(cat /sys/fs/cgroup/system.slice/sanderling-agent.service/cgroup.procs); do
+    echo $(cat /proc/$pid/comm) $(awk '/^Pss:/ { print $2 }' /proc/$pid/smaps_rollup)
+done";
 
 /// Edges that are given to the sensor.
 const EDGES: usize = 20;
@@ -204,9 +207,9 @@ fn offline(gateway: &mut Gateway, version: Version, figures: &mut Figures) {
 fn leave(gateway: &mut Gateway) {
     step("removing the package");
     let mut guest = gateway.machine.guest(PATIENCE);
-    guest.run("dpkg --remove sanderling-agent; ! pgrep sanderling; test -e /var/lib/sanderling; test -e /etc/sanderling/device.key");
+    guest.run("dpkg --remove sanderling-agent && test ! -e /sys/fs/cgroup/system.slice/sanderling-agent.service && test -e /var/lib/sanderling && test -e /etc/sanderling/device.key");
     gateway.wait_offline();
-    guest.run("dpkg --purge sanderling-agent; ! test -e /var/lib/sanderling");
+    guest.run("dpkg --purge sanderling-agent && test ! -e /var/lib/sanderling -a ! -e /etc/sanderling");
     guest.turn_off();
     gateway.machine.wait_off(PATIENCE);
 }
