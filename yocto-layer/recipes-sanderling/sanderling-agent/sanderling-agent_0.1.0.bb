@@ -10,11 +10,7 @@ LIC_FILES_CHKSUM = "\
     file://LICENSE-APACHE;md5=22a53954e4e0ec258dfce4391e905dac \
 "
 
-SRC_URI = "\
-    git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main \
-    file://60-sanderling-gpio.rules \
-    file://60-sanderling-iio.rules \
-"
+SRC_URI = "git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main"
 # The list of crates is that of this commit: scripts/crates --pin moves both.
 SRCREV = "2573b807294939c0ef3792cded8f5c4abb2be148"
 
@@ -80,7 +76,7 @@ do_install:append() {
         install -D -m 0644 ${S}/agent/dist/systemd/devices/$kind.conf -t ${D}${systemd_system_unitdir}/sanderling-agent.service.d
     done
     for kind in gpio iio; do
-        install -D -m 0644 ${UNPACKDIR}/60-sanderling-$kind.rules -t ${D}${nonarch_base_libdir}/udev/rules.d
+        install -D -m 0644 ${S}/agent/dist/udev/60-sanderling-$kind.rules -t ${D}${nonarch_base_libdir}/udev/rules.d
     done
 }
 
