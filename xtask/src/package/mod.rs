@@ -30,8 +30,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TARGET")]
     target: Vec<String>,
     /// Package the programs of this machine that the tests built, in place of release builds: to try packaging itself.
-    #[arg(long, conflicts_with = "target")]
+    #[arg(long, conflicts_with_all = ["target", "programs"])]
     debug: bool,
+    /// Package the programs in this folder, which were built by other means for the one target.
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     /// The Debian revision: what is counted up where the packaging changes and the version does not.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     deb_revision: String,
@@ -59,8 +62,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let host = host()?;
     let version = Version::new(env!("CARGO_PKG_VERSION"), &arguments.deb_revision)?;
     let targets = if arguments.target.is_empty() { std::slice::from_ref(&host) } else { &arguments.target[..] };
+    if arguments.programs.is_some() && targets.len() > 1 {
+        bail!("--programs is for one target; {} are given", targets.len());
+    }
     for target in targets {
-        for file in packages(target, target == &host, arguments.debug, &version)? {
+        for file in packages(target, target == &host, arguments, &version)? {
             let size = std::fs::metadata(&file).with_context(|| format!("{} is missing", file.display()))?.len();
             println!("{} {} KiB", file.display(), size / 1024);
         }
@@ -69,17 +75,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The packages for a target: the agent's, and on this machine the operator's tool.
-fn packages(target: &str, native: bool, debug: bool, version: &Version) -> Result<Vec<PathBuf>> {
-    let stage = Stage::new(target, debug)?;
+fn packages(target: &str, native: bool, arguments: &Arguments, version: &Version) -> Result<Vec<PathBuf>> {
+    let stage = Stage::new(target, arguments.debug)?;
     let kinds: &[Kind] = if native { &[AGENT, TOOL] } else { &[AGENT] };
-    kinds.iter().map(|kind| package(kind, &stage, &programs(kind, target, native, debug)?, version)).collect()
+    let programs = |kind: &Kind| match &arguments.programs {
+        Some(folder) => Ok(folder.clone()),
+        None if arguments.debug => Ok(target_dir().join("debug")),
+        None => build(kind, target, native),
+    };
+    kinds.iter().map(|kind| package(kind, &stage, &programs(kind)?, version)).collect()
 }
 
-/// Where the programs are, after building them.
-fn programs(kind: &Kind, target: &str, native: bool, debug: bool) -> Result<PathBuf> {
-    if debug {
-        return Ok(target_dir().join("debug"));
-    }
+/// Builds the release programs; the folder that they are in.
+fn build(kind: &Kind, target: &str, native: bool) -> Result<PathBuf> {
     if !native {
         return cross::release(target);
     }
@@ -96,6 +104,10 @@ fn package(kind: &Kind, stage: &Stage, programs: &Path, version: &Version) -> Re
     command.current_dir(crate::process::root());
     command.args(["--no-build", "--no-strip", "--locked", "-p", kind.name, "--target", stage.target()]);
     command.args(["--deb-version", &version.to_string(), "-o"]).arg(stage.output());
+    // Most of the time goes into compressing programs that nobody will install.
+    if stage.is_debug() {
+        command.arg("--fast");
+    }
     let printed = output(command.env("CARGO_TARGET_DIR", stage.folder()).env("SOURCE_DATE_EPOCH", version.date()))?;
     let file = printed.lines().last().map(PathBuf::from).context("cargo-deb does not say what it made")?;
     depends::check(&file, kind.programs.iter().map(|program| stage.program(program)))?;

@@ -35,6 +35,10 @@ impl Stage {
         &self.target
     }
 
+    pub(super) fn is_debug(&self) -> bool {
+        self.debug
+    }
+
     /// The target folder, as cargo-deb sees it.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
