@@ -3,6 +3,7 @@
 //! What is in them stands in `[package.metadata.deb]` of `agent/Cargo.toml` and `fleet/Cargo.toml`. Here the programs are built, or
 //! taken from a debug build, and laid where cargo-deb looks for them, with what is made at packaging time beside them.
 
+mod check;
 mod depends;
 mod stage;
 mod version;
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Package the programs in this folder, which were built by other means for the one target.
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
+    /// Try the packages in a Debian tree: install, upgrade, remove and purge, with systemd running and without. As root.
+    #[arg(long, conflicts_with = "target")]
+    check: bool,
     /// The Debian revision: what is counted up where the packaging changes and the version does not.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     deb_revision: String,
@@ -66,9 +70,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("--programs is for one target; {} are given", targets.len());
     }
     for target in targets {
-        for file in packages(target, target == &host, arguments, &version)? {
-            let size = std::fs::metadata(&file).with_context(|| format!("{} is missing", file.display()))?.len();
+        let made = packages(target, target == &host, arguments, &version)?;
+        for file in &made {
+            let size = std::fs::metadata(file).with_context(|| format!("{} is missing", file.display()))?.len();
             println!("{} {} KiB", file.display(), size / 1024);
+        }
+        if arguments.check {
+            let next = packages(target, true, arguments, &version.next())?;
+            check::run(&made, &next)?;
         }
     }
     Ok(())
@@ -103,7 +112,7 @@ fn package(kind: &Kind, stage: &Stage, programs: &Path, version: &Version) -> Re
     let mut command = Command::new(setup::cargo_tool(CARGO_DEB.0, CARGO_DEB.1)?);
     command.current_dir(crate::process::root());
     command.args(["--no-build", "--no-strip", "--locked", "-p", kind.name, "--target", stage.target()]);
-    command.args(["--deb-version", &version.to_string(), "-o"]).arg(stage.output());
+    command.args(["--deb-version", &version.to_string(), "-o"]).arg(stage.output(version)?);
     // Most of the time goes into compressing programs that nobody will install.
     if stage.is_debug() {
         command.arg("--fast");

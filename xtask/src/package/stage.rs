@@ -27,7 +27,6 @@ impl Stage {
         let folder = target_dir().join("package").join(if debug { "debug" } else { "release" });
         let stage = Self { folder, target: target.to_owned(), debug };
         create(&stage.release())?;
-        create(&stage.output())?;
         Ok(stage)
     }
 
@@ -44,9 +43,11 @@ impl Stage {
         &self.folder
     }
 
-    /// The folder of the packages.
-    pub(super) fn output(&self) -> PathBuf {
-        self.folder.join("debian")
+    /// The folder of the packages of a version. Not where cargo-deb puts them: there it removes those of other versions.
+    pub(super) fn output(&self, version: &Version) -> Result<PathBuf> {
+        let folder = self.folder.join(version.to_string());
+        create(&folder)?;
+        Ok(folder)
     }
 
     /// The program as it is packaged.

@@ -67,7 +67,9 @@ do_install:append() {
     install -d ${D}${libexecdir}/sanderling
     mv ${D}${bindir}/sanderling-worker ${D}${libexecdir}/sanderling/
 
-    install -D -m 0644 ${S}/agent/dist/systemd/sanderling-agent.service -t ${D}${systemd_system_unitdir}
+    for unit in sanderling-agent sanderling-agent-retry; do
+        install -D -m 0644 ${S}/agent/dist/systemd/$unit.service -t ${D}${systemd_system_unitdir}
+    done
     install -D -m 0644 ${S}/agent/dist/sysusers.d/sanderling.conf -t ${D}${nonarch_libdir}/sysusers.d
     install -D -m 0644 ${S}/agent/dist/tmpfiles.d/sanderling.conf -t ${D}${nonarch_libdir}/tmpfiles.d
     install -D -m 0644 ${S}/agent/dist/agent.toml -t ${D}${docdir}/${BPN}
@@ -91,7 +93,11 @@ USERADD_PACKAGES += "${PN}-gpio ${PN}-iio"
 GROUPADD_PARAM:${PN}-gpio = "--system gpio"
 GROUPADD_PARAM:${PN}-iio = "--system iio"
 
-FILES:${PN} += "${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d"
+FILES:${PN} += "\
+    ${nonarch_libdir}/sysusers.d \
+    ${nonarch_libdir}/tmpfiles.d \
+    ${systemd_system_unitdir}/sanderling-agent-retry.service \
+"
 FILES:${PN}-gpio += "\
     ${nonarch_base_libdir}/udev/rules.d/60-sanderling-gpio.rules \
     ${systemd_system_unitdir}/sanderling-agent.service.d/gpio.conf \
