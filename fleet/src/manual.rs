@@ -19,13 +19,27 @@ pub(crate) fn completions(shell: Shell) -> Result<()> {
 /// Writes the page of each command into `folder`, or the first one to standard output.
 pub(crate) fn pages(folder: Option<&Path>) -> Result<()> {
     let Some(folder) = folder else {
-        let mut page = Vec::new();
-        Man::new(command()).render(&mut page).context("the page could not be made")?;
-        return print(&page);
+        return print(&page(command())?.1);
     };
-    std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(command(), folder))
-        .with_context(|| format!("the pages could not be written to {}", folder.display()))
+    let failed = || format!("the pages could not be written to {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let mut all = command().disable_help_subcommand(true);
+    all.build();
+    let mut waiting = vec![all];
+    while let Some(next) = waiting.pop() {
+        waiting.extend(next.get_subcommands().cloned());
+        let (name, text) = page(next)?;
+        std::fs::write(folder.join(name), text).with_context(failed)?;
+    }
+    Ok(())
+}
+
+/// A page, and the name of its file.
+fn page(command: clap::Command) -> Result<(String, Vec<u8>)> {
+    let page = Man::new(command).source(concat!("sanderling ", env!("CARGO_PKG_VERSION"))).manual("Sanderling");
+    let mut text = Vec::new();
+    page.render(&mut text).context("the page could not be made")?;
+    Ok((page.get_filename(), text))
 }
 
 fn command() -> clap::Command {
@@ -35,4 +49,32 @@ fn command() -> clap::Command {
 /// To standard output, where a reader that goes away early (`sanderling man | head`) is an error, not a panic.
 fn print(text: &[u8]) -> Result<()> {
     std::io::stdout().write_all(text).context("standard output could not be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(command: &clap::Command) -> usize {
+        1 + command.get_subcommands().map(count).sum::<usize>()
+    }
+
+    #[test]
+    fn every_command_has_a_page_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        pages(Some(folder.path())).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), count(&command()));
+        let page = std::fs::read_to_string(folder.path().join("sanderling-repo-root-sign-sign.1")).unwrap();
+        assert!(page.contains("no repository and no network") && page.contains(r"\fB\-\-key\fR"), "{page}");
+    }
+
+    #[test]
+    fn each_shell_is_told_every_command() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command(), "sanderling", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(command().get_subcommands().all(|known| script.contains(known.get_name())), "{shell}");
+        }
+    }
 }

@@ -81,9 +81,15 @@ impl Stage {
     }
 }
 
-/// What the operator's tool says of itself: manual pages, and completions for shells.
+/// What the operator's tool says of itself: manual pages, compressed, and completions for shells.
 fn documents(program: &Path, share: &Path) -> Result<()> {
-    run(Command::new(program).args(["man", "--out"]).arg(share.join("man")))?;
+    let pages = share.join("man");
+    run(Command::new(program).args(["man", "--out"]).arg(&pages))?;
+    for page in fs::read_dir(&pages).with_context(|| format!("could not look at {}", pages.display()))? {
+        let page = page.context("could not look at a manual page")?.path();
+        let text = fs::read_to_string(&page).with_context(|| format!("could not read {}", page.display()))?;
+        write(&page.with_added_extension("gz"), &compressed(&text)?)?;
+    }
     for shell in ["bash", "fish", "zsh"] {
         let script = output(Command::new(program).args(["completions", shell]))?;
         write(&share.join(format!("sanderling.{shell}")), script.as_bytes())?;

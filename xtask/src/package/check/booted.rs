@@ -18,19 +18,27 @@ pub(super) fn run(packages: &Packages<'_>, next: &Packages<'_>) -> Result<()> {
     let mut tree = Tree::new("booted")?;
     let before = tree.files()?;
     tree.boot()?;
-    install(&tree, &[packages.agent, packages.tool])?;
-    says(&tree, &["systemctl", "is-enabled", UNIT], "enabled")?;
-    // Nothing starts before the device is provisioned, and that is no failure.
-    says(&tree, &["systemctl", "is-active", UNIT], "inactive")?;
-    says(&tree, &["systemctl", "--failed", "--plain", "--no-legend"], "")?;
-    provision(&tree)?;
-    started(&tree).context("after provisioning")?;
-    upgraded(&tree, next).context("after the upgrade")?;
-    killed(&tree).context("after kill -9")?;
-    refused(&tree).context("with a configuration that is wrong")?;
-    removed(&tree).context("after the removal")?;
-    tree.text(&["dpkg", "--purge", "sanderling-agent", "sanderling"])?;
+    lifetime(&tree, packages, next).with_context(|| {
+        let journal = tree.text(&["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]);
+        format!("the tree's journal ends with\n{}", journal.unwrap_or_default())
+    })?;
     unchanged(&before, &tree.files()?)
+}
+
+fn lifetime(tree: &Tree, packages: &Packages<'_>, next: &Packages<'_>) -> Result<()> {
+    install(tree, &[packages.agent, packages.tool])?;
+    says(tree, &["systemctl", "is-enabled", UNIT], "enabled")?;
+    // Nothing starts before the device is provisioned, and that is no failure.
+    says(tree, &["systemctl", "is-active", UNIT], "inactive")?;
+    says(tree, &["systemctl", "--failed", "--plain", "--no-legend"], "")?;
+    provision(tree)?;
+    started(tree).context("after provisioning")?;
+    upgraded(tree, next).context("after the upgrade")?;
+    killed(tree).context("after kill -9")?;
+    refused(tree).context("with a configuration that is wrong")?;
+    removed(tree).context("after the removal")?;
+    tree.text(&["dpkg", "--purge", "sanderling-agent", "sanderling"])?;
+    Ok(())
 }
 
 fn started(tree: &Tree) -> Result<()> {

@@ -9,11 +9,15 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::step;
+use crate::{
+    process::{find, run as run_program, step},
+    setup,
+};
 use tree::{Entry, Tree};
 
 /// The packages of one version.
@@ -30,7 +34,7 @@ impl<'a> Packages<'a> {
 }
 
 /// What installing and purging may leave changed: accounts, which Debian keeps, and what dpkg, systemd and man note for themselves.
-const NOTED: [&str; 12] = [
+const NOTED: [&str; 13] = [
     "/etc/.pwd.lock",
     "/etc/group",
     "/etc/gshadow",
@@ -39,6 +43,8 @@ const NOTED: [&str; 12] = [
     "/etc/shadow",
     "/etc/subgid",
     "/etc/subuid",
+    // Of the systemctl that this check calls in a tree whose /run is a folder like others.
+    "/run/systemd",
     "/var/cache/man",
     "/var/lib/dpkg",
     "/var/lib/systemd",
@@ -50,6 +56,7 @@ const FLEET: &str = "/root/fleet";
 
 /// Tries the packages, and those of a later version of the same.
 pub(super) fn run(packages: &[PathBuf], next: &[PathBuf]) -> Result<()> {
+    lint(packages)?;
     let (packages, next) = (&Packages::of(packages)?, &Packages::of(next)?);
     step("installing, upgrading, removing and purging, as an image is filled");
     filled::run(packages, next).context("without systemd running")?;
@@ -57,6 +64,15 @@ pub(super) fn run(packages: &[PathBuf], next: &[PathBuf]) -> Result<()> {
     booted::run(packages, next).context("with systemd running")?;
     println!("the packages install, upgrade, remove and purge as they should");
     Ok(())
+}
+
+/// What Debian's own check says. Beyond warnings it guesses: at words in programs, and at build flags of C.
+fn lint(packages: &[PathBuf]) -> Result<()> {
+    if find("lintian").is_none() {
+        setup::install(&["lintian"])?;
+    }
+    let mut lintian = Command::new("lintian");
+    run_program(lintian.args(["--allow-root", "--no-tag-display-limit", "--fail-on", "error,warning"]).args(packages))
 }
 
 fn install(tree: &Tree, files: &[&Path]) -> Result<()> {

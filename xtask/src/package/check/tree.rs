@@ -27,7 +27,8 @@ const CUSTOMIZE: &str = r#"systemctl --quiet --root="$1" mask getty.target"#;
 
 /// In namespaces of its own, so that nothing stays mounted. `$0` is the tree.
 const CHROOT: &str = r#"mount --make-rprivate / && mount -t proc proc "$0/proc" && exec chroot "$0" "$@""#;
-/// A tree that is booted sees sysfs read-only, as in a container: systemd leaves devices alone then.
+/// A tree that is booted sees sysfs read-only, as in a container: systemd leaves devices alone then. It is the root of its
+/// namespace, since the kernel makes no namespace of users, as the agent's unit has it, for a process in a chroot.
 const BOOT: &str = r#"set -e
 mount --make-rprivate /
 mount --bind "$0" "$0"
@@ -42,7 +43,9 @@ else
 fi
 mount -t tmpfs tmpfs "$0/run"
 mount -t tmpfs tmpfs "$0/tmp"
-exec env -i container=sanderling PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$0" /lib/systemd/systemd"#;
+cd "$0"
+pivot_root . mnt
+exec env -i container=sanderling PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . sh -c 'umount -l /mnt && exec /lib/systemd/systemd'"#;
 
 /// A file of a tree, as far as packages could change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
