@@ -4,7 +4,9 @@
 //! taken from a debug build, and laid where cargo-deb looks for them, with what is made at packaging time beside them.
 
 mod check;
+mod crates;
 mod depends;
+mod sbom;
 mod stage;
 mod version;
 
@@ -31,7 +33,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TARGET")]
     target: Vec<String>,
     /// Package the programs of this machine that the tests built, in place of release builds: to try packaging itself.
-    #[arg(long, conflicts_with_all = ["target", "programs"])]
+    #[arg(long, conflicts_with = "target")]
     debug: bool,
     /// Package the programs in this folder, which were built by other means for the one target.
     #[arg(long, value_name = "FOLDER")]
@@ -120,6 +122,9 @@ fn package(kind: &Kind, stage: &Stage, programs: &Path, version: &Version) -> Re
     let printed = output(command.env("CARGO_TARGET_DIR", stage.folder()).env("SOURCE_DATE_EPOCH", version.date()))?;
     let file = printed.lines().last().map(PathBuf::from).context("cargo-deb does not say what it made")?;
     depends::check(&file, kind.programs.iter().map(|program| stage.program(program)))?;
+    // Beside the package too, for whoever does not unpack it.
+    let bill = file.with_extension("cdx.json");
+    std::fs::copy(stage.bill(kind.name), &bill).with_context(|| format!("could not write {}", bill.display()))?;
     Ok(file)
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{Kind, version::Version};
+use super::{Kind, sbom, version::Version};
 use crate::process::{output, run, target_dir};
 
 const MAINTAINER: &str = "Sanderling maintainers <sanderling-iot@users.noreply.github.com>";
@@ -55,6 +55,11 @@ impl Stage {
         self.release().join(name)
     }
 
+    /// The bill of materials as it is packaged.
+    pub(super) fn bill(&self, package: &str) -> PathBuf {
+        self.release().join("share").join(package).join(format!("{package}.cdx.json"))
+    }
+
     /// Lays there what goes into a package and is not in the repository.
     pub(super) fn fill(&self, kind: &Kind, programs: &Path, version: &Version) -> Result<()> {
         for name in kind.programs {
@@ -67,6 +72,10 @@ impl Stage {
         if kind.name == super::TOOL.name {
             documents(&self.program(kind.name), &share)?;
         }
+        let crates = super::crates::of(kind, &self.target)?;
+        let bill = sbom::bill(kind, version, &self.target, &crates)?;
+        write(&self.bill(kind.name), bill.as_bytes())?;
+        write(&share.join("third-party-licenses.gz"), &compressed(&sbom::licenses(&crates)?)?)?;
         write(&share.join("changelog.Debian.gz"), &compressed(&changelog(kind, version)?)?)
     }
 

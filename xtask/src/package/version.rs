@@ -35,10 +35,18 @@ impl Version {
 
     /// The time as Debian's changelogs have it.
     pub(super) fn date_of_changelog(&self) -> Result<String> {
-        let date =
-            Command::new("date").args(["--utc", "-R", "-d", &format!("@{}", self.epoch)]).env("LC_ALL", "C").output();
-        let date = date.context("could not start date")?;
-        Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
+        self.date_as("-R")
+    }
+
+    /// The time as a bill of materials has it.
+    pub(super) fn date_of_bill(&self) -> Result<String> {
+        self.date_as("+%Y-%m-%dT%H:%M:%SZ")
+    }
+
+    fn date_as(&self, format: &str) -> Result<String> {
+        let mut date = Command::new("date");
+        date.args(["--utc", "-d", &format!("@{}", self.epoch), format]).env("LC_ALL", "C");
+        Ok(output(&mut date)?.trim().to_owned())
     }
 }
 

@@ -62,7 +62,7 @@ fn upgraded(tree: &Tree, next: &Packages<'_>) -> Result<()> {
 /// It comes again by itself, without the pause that a wrong configuration has.
 fn killed(tree: &Tree) -> Result<()> {
     let process = process(tree)?;
-    tree.text(&["kill", "-KILL", &process])?;
+    tree.text(&["systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT])?;
     let again = || self::process(tree).ok().filter(|now| *now != process && *now != "0");
     clock::wait_for(LIMIT, again).context("it does not come again")?;
     says(tree, &["systemctl", "is-active", RETRY], "inactive")
@@ -77,7 +77,7 @@ fn refused(tree: &Tree) -> Result<()> {
     says(tree, &["systemctl", "is-active", RETRY], "activating")?;
     // Whoever stops it now does not find it running a minute later.
     tree.text(&["systemctl", "stop", UNIT])?;
-    says(tree, &["systemctl", "is-active", RETRY], "inactive")?;
+    ended(tree)?;
 
     tree.text(&["mkdir", "-p", "/run/systemd/system/sanderling-agent-retry.service.d"])?;
     let short =
@@ -96,10 +96,19 @@ fn removed(tree: &Tree) -> Result<()> {
     write(tree, WRONG, "nonsense = 1\n")?;
     let _ = tree.run(&["systemctl", "restart", UNIT])?;
     tree.text(&["dpkg", "--remove", "sanderling-agent"])?;
-    says(tree, &["systemctl", "is-active", RETRY], "inactive")?;
-    says(tree, &["pgrep", "-u", "sanderling"], "")?;
+    ended(tree)?;
+    says(tree, &["find", "/proc", "-maxdepth", "1", "-user", "sanderling"], "")?;
     owned(tree, "/etc/sanderling/device.key", "root:sanderling 640")?;
     owned(tree, "/var/lib/sanderling", "sanderling:sanderling 700")
+}
+
+/// Nothing would start it again.
+fn ended(tree: &Tree) -> Result<()> {
+    let ended = || {
+        (tree.text(&["systemctl", "show", "--property=ActiveState", "--value", RETRY]).ok()?.trim() == "inactive")
+            .then_some(())
+    };
+    clock::wait_for(LIMIT, ended).context("it would be started again")
 }
 
 /// The number of the agent's process, as systemd knows it.

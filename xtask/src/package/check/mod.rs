@@ -15,8 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    process::{find, run as run_program, step},
+    process::{find, root, run as run_program, step, target_dir},
     setup,
+    tools::Environment,
 };
 use tree::{Entry, Tree};
 
@@ -57,6 +58,7 @@ const FLEET: &str = "/root/fleet";
 /// Tries the packages, and those of a later version of the same.
 pub(super) fn run(packages: &[PathBuf], next: &[PathBuf]) -> Result<()> {
     lint(packages)?;
+    bills(packages)?;
     let (packages, next) = (&Packages::of(packages)?, &Packages::of(next)?);
     step("installing, upgrading, removing and purging, as an image is filled");
     filled::run(packages, next).context("without systemd running")?;
@@ -72,7 +74,20 @@ fn lint(packages: &[PathBuf]) -> Result<()> {
         setup::install(&["lintian"])?;
     }
     let mut lintian = Command::new("lintian");
-    run_program(lintian.args(["--allow-root", "--no-tag-display-limit", "--fail-on", "error,warning"]).args(packages))
+    run_program(lintian.args(["--allow-root", "--tag-display-limit", "0", "--fail-on", "error,warning"]).args(packages))
+}
+
+/// The bills of materials are as CycloneDX has them.
+fn bills(packages: &[PathBuf]) -> Result<()> {
+    let python = Environment {
+        folder: target_dir().join("package").join("python"),
+        requirements: "tests/python/sbom.txt",
+        needed_by: "the check of packages",
+    };
+    python.install()?;
+    let mut validate = Command::new(python.program("python3"));
+    validate.arg(root().join("tests/python/sbom.py"));
+    run_program(validate.args(packages.iter().map(|file| file.with_extension("cdx.json"))))
 }
 
 fn install(tree: &Tree, files: &[&Path]) -> Result<()> {
