@@ -72,6 +72,7 @@ do_install:append() {
     done
     install -D -m 0644 ${S}/agent/dist/sysusers.d/sanderling.conf -t ${D}${nonarch_libdir}/sysusers.d
     install -D -m 0644 ${S}/agent/dist/tmpfiles.d/sanderling.conf -t ${D}${nonarch_libdir}/tmpfiles.d
+    install -D -m 0644 ${S}/agent/dist/man/sanderling-agent.8 -t ${D}${mandir}/man8
     install -D -m 0644 ${S}/agent/dist/agent.toml -t ${D}${docdir}/${BPN}
 
     for kind in ${DEVICES}; do
