@@ -80,8 +80,7 @@ fn refused(tree: &Tree) -> Result<()> {
     ended(tree)?;
 
     tree.text(&["mkdir", "-p", "/run/systemd/system/sanderling-agent-retry.service.d"])?;
-    let short =
-        "[Service]\nExecStart=\nExecStart=sleep 1\nExecStart=systemctl --no-block start sanderling-agent.service\n";
+    let short = "[Service]\nExecStart=\nExecStart=sleep 1\n";
     tree.text(&["sh", "-c", &format!("printf '{}' > {SHORT} && systemctl daemon-reload", short.replace('\n', "\\n"))])?;
     let _ = tree.run(&["systemctl", "start", UNIT])?;
     says(tree, &["systemctl", "is-failed", UNIT], "failed")?;

@@ -76,6 +76,8 @@ impl Tree {
 
     /// Starts its systemd, and waits until it has started all.
     pub(super) fn boot(&mut self) -> Result<()> {
+        let log = self.folder.with_extension("log");
+        let errors = fs::File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child", "sh", "-c"]);
         let mut child = command
@@ -83,13 +85,14 @@ impl Tree {
             .arg(&self.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(errors)
             .spawn()
             .context("could not start unshare")?;
         let children = PathBuf::from(format!("/proc/{0}/task/{0}/children", child.id()));
         let init = clock::wait_for(Duration::from_secs(10), || fs::read_to_string(&children).ok()?.trim().parse().ok());
         let Some(init) = init else {
             let _ = child.kill();
-            bail!("the tree's systemd did not start");
+            bail!("the tree's systemd did not start; see {}", log.display());
         };
         self.init = Some((child, init));
         let running = || {
@@ -100,7 +103,7 @@ impl Tree {
         match clock::wait_for(Duration::from_secs(60), running).as_deref() {
             Some("running") => Ok(()),
             Some(_) => bail!("of the tree's own units failed: {}", self.text(&["systemctl", "--failed", "--plain"])?),
-            None => bail!("the tree's systemd did not come up within a minute"),
+            None => bail!("the tree's systemd did not come up within a minute; see {}", log.display()),
         }
     }
 
