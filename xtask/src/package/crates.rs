@@ -1,7 +1,7 @@
 //! The crates that a package's programs are made of, as cargo builds them: for the target, with the features that they are shipped with.
 //!
 //! `cargo tree` says which, and who depends on whom; `cargo metadata` alone would name what other members of the workspace want of them,
-//! and so does cargo-cyclonedx, which reads it (147 crates for an agent that has 104: decision 38).
+//! and so does cargo-cyclonedx, which reads it (decision 38).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
