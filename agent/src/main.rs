@@ -1,5 +1,9 @@
 //! The Sanderling daemon: reads its arguments and its configuration, sets up logging, runs, and says how it ended.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod manual;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},

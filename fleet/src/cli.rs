@@ -128,6 +128,19 @@ Exit status: 0 the device started it; 1 the device is not connected, did not ans
     /// Run a module on this machine, fed from files, without broker or agent.
     #[command(after_help = local::AFTER_HELP)]
     Run(Box<RunOptions>),
+    /// Print what a shell needs to complete this command line.
+    #[command(after_help = "sanderling completions bash > ~/.local/share/bash-completion/completions/sanderling")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "sanderling man | man -l -")]
+    Man {
+        /// Write a page for each command into this folder instead.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]

@@ -18,6 +18,7 @@ mod keys;
 mod line;
 mod local;
 mod logs;
+mod manual;
 mod new;
 mod progress;
 mod provision;

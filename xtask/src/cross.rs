@@ -1,6 +1,6 @@
 //! `cargo xtask cross <target>`: agent and worker for ARM, with Debian's cross compilers, as `cross/README.md` describes.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -76,4 +76,10 @@ fn compile(tools: &Tools, what: &[&str]) -> Command {
     command.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), tools.compiler);
     command.env(format!("CC_{name}"), tools.compiler);
     command
+}
+
+/// Builds the release programs for the target; the folder that they are in.
+pub(crate) fn release(target: &str) -> Result<PathBuf> {
+    run(&Arguments { target: target.to_owned(), check: false })?;
+    Ok(target_dir().join(target).join("release"))
 }

@@ -5,6 +5,7 @@ mod clock;
 mod cross;
 mod demo;
 mod guests;
+mod package;
 mod process;
 mod prove;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Build,
     /// Build agent and worker for an ARM target with Debian's cross compilers.
     Cross(cross::Arguments),
+    /// Build Debian packages of the agent and, for this machine, of the operator's tool.
+    Package(package::Arguments),
     /// Install what building and testing need, and nothing else.
     Setup,
 }
@@ -58,6 +61,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Prove(arguments) => prove::run(&arguments),
         Task::Build => build::all(build::Profile::Dev).map(|_| ()),
         Task::Cross(arguments) => cross::run(&arguments),
+        Task::Package(arguments) => package::run(&arguments),
         Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),
     }
 }

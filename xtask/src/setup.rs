@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    process::{find, output, run, step, target_dir},
+    process::{cargo, find, output, run, step, target_dir},
     tools::{Environment, Languages},
 };
 
@@ -54,6 +54,22 @@ fn python_packages() -> Environment {
         requirements: "tests/python/requirements.txt",
         needed_by: "the tests",
     }
+}
+
+/// A program of a crate in exactly this version, installed into the target folder unless it is there.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let folder = target_dir().join("cargo-tools");
+    let program = folder.join("bin").join(name);
+    let there = Command::new(&program).arg("--version").output();
+    if there.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).trim().ends_with(version)) {
+        return Ok(program);
+    }
+    step(&format!("installing {name} {version}"));
+    let mut install = cargo();
+    install.args(["install", "--quiet", "--locked", name, "--version", version, "--root"]).arg(&folder);
+    run(&mut install)
+        .with_context(|| format!("{name} is missing: install it with `cargo install {name} --version {version}`"))?;
+    Ok(program)
 }
 
 /// Adds a Rust target unless it is there.

@@ -11,7 +11,7 @@ use crate::{
     cli::{Arguments, Command, DeviceArguments, Provision},
     demo,
     home::Home,
-    local,
+    local, manual,
     new::{self, NewOptions},
     provision::{self, Authority},
     replay,
@@ -65,6 +65,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Ended> {
         },
         Command::Replay(options) => return replay::run(&options, &scene.home, scene.say).map(Ended::from),
         Command::New(options) => create(&options, &scene)?,
+        Command::Completions { shell } => manual::completions(shell)?,
+        Command::Man { out } => manual::pages(out.as_deref())?,
         Command::Run(options) => return local::run(&options, arguments.json).map(Ended::from),
     }
     Ok(Ended::Well)

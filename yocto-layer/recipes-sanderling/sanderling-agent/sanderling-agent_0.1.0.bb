@@ -10,11 +10,7 @@ LIC_FILES_CHKSUM = "\
     file://LICENSE-APACHE;md5=22a53954e4e0ec258dfce4391e905dac \
 "
 
-SRC_URI = "\
-    git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main \
-    file://60-sanderling-gpio.rules \
-    file://60-sanderling-iio.rules \
-"
+SRC_URI = "git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main"
 # The list of crates is that of this commit: scripts/crates --pin moves both.
 SRCREV = "2573b807294939c0ef3792cded8f5c4abb2be148"
 
@@ -71,16 +67,19 @@ do_install:append() {
     install -d ${D}${libexecdir}/sanderling
     mv ${D}${bindir}/sanderling-worker ${D}${libexecdir}/sanderling/
 
-    install -D -m 0644 ${S}/agent/dist/systemd/sanderling-agent.service -t ${D}${systemd_system_unitdir}
+    for unit in sanderling-agent sanderling-agent-retry; do
+        install -D -m 0644 ${S}/agent/dist/systemd/$unit.service -t ${D}${systemd_system_unitdir}
+    done
     install -D -m 0644 ${S}/agent/dist/sysusers.d/sanderling.conf -t ${D}${nonarch_libdir}/sysusers.d
     install -D -m 0644 ${S}/agent/dist/tmpfiles.d/sanderling.conf -t ${D}${nonarch_libdir}/tmpfiles.d
+    install -D -m 0644 ${S}/agent/dist/man/sanderling-agent.8 -t ${D}${mandir}/man8
     install -D -m 0644 ${S}/agent/dist/agent.toml -t ${D}${docdir}/${BPN}
 
     for kind in ${DEVICES}; do
         install -D -m 0644 ${S}/agent/dist/systemd/devices/$kind.conf -t ${D}${systemd_system_unitdir}/sanderling-agent.service.d
     done
     for kind in gpio iio; do
-        install -D -m 0644 ${UNPACKDIR}/60-sanderling-$kind.rules -t ${D}${nonarch_base_libdir}/udev/rules.d
+        install -D -m 0644 ${S}/agent/dist/udev/60-sanderling-$kind.rules -t ${D}${nonarch_base_libdir}/udev/rules.d
     done
 }
 
@@ -95,7 +94,11 @@ USERADD_PACKAGES += "${PN}-gpio ${PN}-iio"
 GROUPADD_PARAM:${PN}-gpio = "--system gpio"
 GROUPADD_PARAM:${PN}-iio = "--system iio"
 
-FILES:${PN} += "${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d"
+FILES:${PN} += "\
+    ${nonarch_libdir}/sysusers.d \
+    ${nonarch_libdir}/tmpfiles.d \
+    ${systemd_system_unitdir}/sanderling-agent-retry.service \
+"
 FILES:${PN}-gpio += "\
     ${nonarch_base_libdir}/udev/rules.d/60-sanderling-gpio.rules \
     ${systemd_system_unitdir}/sanderling-agent.service.d/gpio.conf \
