@@ -20,8 +20,8 @@ mount -o ro /dev/vdb /mnt
 dpkg -i /mnt/sanderling-agent.deb
 ! systemctl is-active sanderling-agent
 cp -r /mnt/gw-vm/. /etc/sanderling/
-chown -R root:sanderling /etc/sanderling
-chmod -R u=rwX,g=rX,o= /etc/sanderling
+systemd-tmpfiles --create sanderling-provisioned.conf
+sanderling-agent check
 mkdir -p /etc/systemd/system/sanderling-agent.service.d
 cp /usr/share/doc/sanderling-agent/devices/gpio.conf /usr/share/doc/sanderling-agent/devices/v4l2.conf \
     /etc/systemd/system/sanderling-agent.service.d/

@@ -11,6 +11,7 @@ mod prove;
 mod setup;
 mod test;
 mod tools;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Task {
     Cross(cross::Arguments),
     /// Build Debian packages of the agent and, for this machine, of the operator's tool.
     Package(package::Arguments),
+    /// Show the packaged agent on a virtual gateway: installation, systemd, camera, lines, power cuts in the middle of updates.
+    Vm(vm::Arguments),
     /// Install what building and testing need, and nothing else.
     Setup,
 }
@@ -62,6 +65,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Build => build::all(build::Profile::Dev).map(|_| ()),
         Task::Cross(arguments) => cross::run(&arguments),
         Task::Package(arguments) => package::run(&arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),
     }
 }

@@ -1,6 +1,6 @@
 //! What a machine needs: installed here, or named in one sentence with how to get it.
 
-use std::{path::PathBuf, process::Command};
+use std::{ffi::OsStr, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -86,6 +86,17 @@ pub(crate) fn add_target(target: &str) -> Result<()> {
     run(Command::new("rustup").args(["target", "add", target])).with_context(advice)
 }
 
+/// A program as root: by itself, or with sudo where that asks nothing.
+pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
+    let program = program.as_ref();
+    if output(Command::new("id").arg("-u"))?.trim() == "0" {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("sudo");
+    command.arg("-n").arg(program);
+    Ok(command)
+}
+
 /// Installs Debian packages, as root or with sudo.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
@@ -96,12 +107,8 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         bail!("the tests need programs that are missing, and there is no apt-get; {}", advice());
     }
     step(&format!("installing {}", packages.join(" ")));
-    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
     let apt = |words: &[&str]| {
-        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
-        if !root {
-            command.args(["-n", "apt-get"]);
-        }
+        let mut command = as_root("apt-get")?;
         run(command.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr()))
     };
     // A mirror that is being written serves lists and packages that do not fit each other; a second look finds it whole.

@@ -27,6 +27,9 @@ use version::Version;
 
 const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
 
+/// The Debian revision, unless told otherwise.
+const FIRST_REVISION: &str = "1";
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Package for this target; repeat for several. This machine's, unless told otherwise.
@@ -42,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "target")]
     check: bool,
     /// The Debian revision: what is counted up where the packaging changes and the version does not.
-    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    #[arg(long, value_name = "NUMBER", default_value = FIRST_REVISION)]
     deb_revision: String,
 }
 
@@ -83,6 +86,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the agent for another machine, and its package.
+pub(crate) fn agent(target: &str) -> Result<PathBuf> {
+    let version = Version::new(env!("CARGO_PKG_VERSION"), FIRST_REVISION)?;
+    package(&AGENT, &Stage::new(target, false)?, &cross::release(target)?, &version)
 }
 
 /// The packages for a target: the agent's, and on this machine the operator's tool.
