@@ -9,3 +9,21 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let result = work();
     (result, begun.elapsed())
 }
+
+/// A moment until which something may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// One that lies so far ahead.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// The time until then; none once it has come.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub(crate) fn left(&self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}

@@ -4,6 +4,7 @@ mod build;
 mod clock;
 mod cross;
 mod demo;
+mod emulate;
 mod guests;
 mod process;
 mod prove;
@@ -34,8 +35,10 @@ enum Task {
     Prove(prove::Arguments),
     /// Build the programs and the guests, without running anything.
     Build,
-    /// Build agent and worker for an ARM target with Debian's cross compilers.
+    /// Build agent and worker for another processor with Debian's cross compilers.
     Cross(cross::Arguments),
+    /// Run the tests of protocol, runtime and agent as programs of another processor, under qemu's user emulation.
+    Emulate(emulate::Arguments),
     /// Install what building and testing need, and nothing else.
     Setup,
 }
@@ -58,6 +61,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Prove(arguments) => prove::run(&arguments),
         Task::Build => build::all(build::Profile::Dev).map(|_| ()),
         Task::Cross(arguments) => cross::run(&arguments),
+        Task::Emulate(arguments) => emulate::run(&arguments),
         Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),
     }
 }
