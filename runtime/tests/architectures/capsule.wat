@@ -1,5 +1,5 @@
 ;; A guest that leans on all that could differ between processors: it scores images, keeps sums in f64 and NaNs in memory, and ends when its sum
-;; becomes an integer that it cannot become. Its memory: 64 an operation of 64 bytes, 256 the answers of calls, 512 what is kept, 1024 the model's
+;; becomes an integer that it cannot become. Its memory: 64 and 128 an operation each, 256 the answers of calls, 512 what is kept, 1024 the model's
 ;; outputs, 4096 a small tensor.
 (module
     (import "sanderling_v1" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
@@ -16,7 +16,8 @@
     (global $frames (mut i32) (i32.const 0))
     (data (i32.const 0) "defect")
     (data (i32.const 16) "sums")
-    (data (i32.const 64) "OPERATION")
+    (data (i32.const 64) "THE MODEL'S")
+    (data (i32.const 128) "A SMALL ONE")
     ;; An errno is a fault of this guest.
     (func $must (param $errno i32)
         (if (local.get $errno) (then (unreachable))))
@@ -31,7 +32,7 @@
         (call $must (call $compute (i32.load (i32.const 260))))
         (call $must (call $get_output (i32.load (i32.const 260)) (i32.const 0) (i32.const 1024) (i32.const 1024) (i32.const 272)))
         (call $must (call $get_output (i32.load (i32.const 260)) (i32.const 1) (i32.const 1536) (i32.const 1024) (i32.const 276)))
-        (call $must (call $image_tensor (i32.const 64) (i32.const 4096) (i32.const 32768)))
+        (call $must (call $image_tensor (i32.const 128) (i32.const 4096) (i32.const 4096)))
         (call $must (call $clock_time_get (i32.const 1) (i64.const 1) (i32.const 280)))
         ;; sum = sum * 1.1 + sqrt(score) + the tensor's first element / 3
         (global.set $sum

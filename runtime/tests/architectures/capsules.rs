@@ -37,8 +37,9 @@ const FRAMES: [&str; 5] = [
 
 fn module() -> Vec<u8> {
     let op = ImageOp { filter: Filter::Area, mean: [0.5; 3], scale: [4.0; 3], ..ImageOp::gray(64, 64) };
-    let escaped: String = op.to_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
-    wat::parse_str(include_str!("capsule.wat").replace("OPERATION", &escaped)).unwrap()
+    let escaped = |op: ImageOp| op.to_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+    let text = include_str!("capsule.wat").replace("THE MODEL'S", &escaped(op));
+    wat::parse_str(text.replace("A SMALL ONE", &escaped(ImageOp { width: 12, height: 9, ..op }))).unwrap()
 }
 
 fn inputs() -> Vec<InputDecode> {

@@ -1,7 +1,5 @@
 //! The arithmetic of guests: each instruction on each pair of some numbers that are known for trouble, and on others.
 
-use std::fmt::Write;
-
 use sanderling_guest::frame::FrameHeader;
 use sanderling_runtime::LoadSpec;
 

@@ -26,7 +26,14 @@ pub(crate) fn decoded(path: &str, decode: Decode) -> (FrameHeader, Vec<u8>) {
     let format = if path.ends_with(".png") { Format::Png } else { Format::Jpeg };
     let len = u32::try_from(content.len()).unwrap();
     let header = FrameHeader { kind: Kind::Image, format, ..FrameHeader::new("cam0", len) };
-    decode_frame(&header, &content, decode, &DecodeLimits::default()).unwrap().unwrap()
+    pixels(&header, &content, decode)
+}
+
+/// A compressed frame, decoded.
+fn pixels(header: &FrameHeader, content: &[u8], decode: Decode) -> (FrameHeader, Vec<u8>) {
+    let mut pixels = Vec::new();
+    let header = decode_frame(header, content, decode, &DecodeLimits::default(), &mut pixels).unwrap().unwrap();
+    (header, pixels)
 }
 
 /// Images of each format of raw pixels, of noise and of ramps, which reach all numbers that a sample can have.
@@ -125,7 +132,7 @@ fn evidence_is_encoded_to_the_same_bytes_and_decoded_to_the_same_pixels() {
             let (jpeg, used) = encoded.unwrap();
             let len = u32::try_from(jpeg.len()).unwrap();
             let header = FrameHeader { kind: Kind::Image, format: Format::Jpeg, ..FrameHeader::new("cam0", len) };
-            let (_, pixels) = decode_frame(&header, &jpeg, Decode::Rgb8, &DecodeLimits::default()).unwrap().unwrap();
+            let (_, pixels) = pixels(&header, &jpeg, Decode::Rgb8);
             let what = format!("{used}: {} bytes {}, pixels {}", jpeg.len(), digest(&jpeg), digest(&pixels));
             found.insert(format!("{name}, quality {quality}"), what);
         }
