@@ -8,7 +8,7 @@ use crate::{
     process::{self, cargo, find, output, step, target_dir},
     setup,
 };
-use targets::Target;
+use targets::{Linker, Target};
 
 #[cfg(test)]
 mod recipes;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.args(["build", "--release"]);
     }
     command.args(["-p", "sanderling-agent", "-p", "sanderling-runtime"]);
-    target.set(&mut command);
+    target.set(&mut command)?;
     if arguments.build_std {
         // An option of nightly that a stable compiler takes when it is told to.
         command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
@@ -61,6 +61,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn prepare(target: &Target, build_std: bool) -> Result<()> {
     if find(target.compiler).is_none() {
         setup::install(target.packages)?;
+    }
+    if target.linker == Linker::Armv6 {
+        if find("python3").is_none() {
+            setup::install(&["python3", "python3-venv"])?;
+        }
+        targets::zig().install()?;
     }
     if build_std { Ok(()) } else { setup::add_target(target.triple) }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use super::targets::{TARGETS, Target};
+use super::targets::{Linker, TARGETS, Target, zig};
 use crate::process::root;
 
 /// What building needs besides the compiler of the target: one for what runs while it builds.
@@ -58,7 +58,17 @@ fn a_recipe_installs_the_packages_and_sets_the_environment_of_its_target() {
         let [run] = &instructions(&recipe, "RUN")[..] else { panic!("{path}: one RUN") };
         let install = "apt-get install --assume-yes --no-install-recommends ";
         let packages = run.split(" && ").find_map(|step| step.strip_prefix(install)).unwrap_or_default();
-        let wanted: BTreeSet<&str> = FOR_ALL.iter().chain(target.packages).copied().collect();
+        let mut wanted: BTreeSet<&str> = FOR_ALL.iter().chain(target.packages).copied().collect();
+        if target.linker == Linker::Armv6 {
+            wanted.insert("python3-pip");
+            let copied = instructions(&recipe, "COPY");
+            assert!(
+                copied.iter().any(|copy| copy.starts_with("cross/armv6-gcc /usr/local/bin/")),
+                "{path}: {copied:?}"
+            );
+            assert!(copied.contains(&format!("{} /tmp/requirements.txt", zig().requirements)), "{path}: {copied:?}");
+            assert!(run.ends_with("-r /tmp/requirements.txt"), "{path}: {run}");
+        }
         assert_eq!(packages.split(' ').collect::<BTreeSet<_>>(), wanted, "{path}");
         let environment = instructions(&recipe, "ENV").join(" ");
         let wanted: Vec<String> = target.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -66,7 +76,13 @@ fn a_recipe_installs_the_packages_and_sets_the_environment_of_its_target() {
     }
 }
 
-/// A recipe for a target that another one's compiler fits reads like it.
+#[test]
+fn zig_is_the_same_for_programs_as_for_guests() {
+    let version = |path: &str| read(path).lines().find(|line| line.starts_with("ziglang==")).map(str::to_owned);
+    assert_eq!(version(zig().requirements), version("guest-abi/tools.txt"));
+    assert!(version(zig().requirements).is_some());
+}
+
 #[test]
 fn the_table_has_no_target_twice_and_a_compiler_that_one_of_its_packages_brings() {
     let names: BTreeSet<_> = TARGETS.iter().map(|target| target.triple).collect();

@@ -3,7 +3,13 @@
 
 use std::process::Command;
 
+use anyhow::{Context, Result};
 use clap::builder::{PossibleValue, PossibleValuesParser};
+
+use crate::{
+    process::{root, target_dir},
+    tools::Environment,
+};
 
 /// A target of agent and worker.
 pub(crate) struct Target {
@@ -11,8 +17,9 @@ pub(crate) struct Target {
     pub(crate) triple: &'static str,
     /// Which boards run it.
     pub(crate) boards: &'static str,
-    /// Debian's compiler, which links too.
+    /// Debian's compiler.
     pub(crate) compiler: &'static str,
+    pub(crate) linker: Linker,
     /// The Debian packages that bring the compiler.
     pub(crate) packages: &'static [&'static str],
     /// qemu's program for the processor, of Debian's package `qemu-user-static`.
@@ -22,6 +29,18 @@ pub(crate) struct Target {
     /// The target's C library, which packages of the compiler bring; `None` where programs hold theirs.
     pub(crate) libraries: Option<Libraries>,
 }
+
+/// What links programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linker {
+    /// The compiler.
+    Compiler,
+    /// [`ARMV6`].
+    Armv6,
+}
+
+/// A script that has Zig link, in the folder `cross`: Debian's compiler for 32-bit ARM brings start files and a libgcc for ARMv7 alone.
+const ARMV6: &str = "armv6-gcc";
 
 /// Where the libraries of a target lie on the machine that builds.
 pub(crate) struct Libraries {
@@ -41,6 +60,7 @@ pub(crate) const TARGETS: [Target; 5] = [
         triple: "aarch64-unknown-linux-gnu",
         boards: "64-bit ARM with glibc",
         compiler: "aarch64-linux-gnu-gcc",
+        linker: Linker::Compiler,
         packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
         emulator: "qemu-aarch64-static",
         processor: "cortex-a53",
@@ -51,6 +71,7 @@ pub(crate) const TARGETS: [Target; 5] = [
         boards: "64-bit ARM with any C library or none: the programs are static",
         // Rust brings musl itself, its start files and its unwinder; of Debian's the compiler and the linker alone are used.
         compiler: "aarch64-linux-gnu-gcc",
+        linker: Linker::Compiler,
         packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
         emulator: "qemu-aarch64-static",
         processor: "cortex-a53",
@@ -60,6 +81,7 @@ pub(crate) const TARGETS: [Target; 5] = [
         triple: "armv7-unknown-linux-gnueabihf",
         boards: "32-bit ARMv7 with hardware floating point and glibc",
         compiler: "arm-linux-gnueabihf-gcc",
+        linker: Linker::Compiler,
         packages: &["gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"],
         emulator: "qemu-arm-static",
         processor: "cortex-a7",
@@ -67,8 +89,9 @@ pub(crate) const TARGETS: [Target; 5] = [
     },
     Target {
         triple: "arm-unknown-linux-gnueabihf",
-        boards: "32-bit ARM with hardware floating point and glibc",
+        boards: "32-bit ARMv6 with hardware floating point and glibc",
         compiler: "arm-linux-gnueabihf-gcc",
+        linker: Linker::Armv6,
         packages: &["gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"],
         emulator: "qemu-arm-static",
         processor: "cortex-a7",
@@ -78,6 +101,7 @@ pub(crate) const TARGETS: [Target; 5] = [
         triple: "riscv64gc-unknown-linux-gnu",
         boards: "64-bit RISC-V with glibc",
         compiler: "riscv64-linux-gnu-gcc",
+        linker: Linker::Compiler,
         packages: &["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"],
         emulator: "qemu-riscv64-static",
         processor: "rv64",
@@ -89,12 +113,32 @@ impl Target {
     /// What cargo and the build scripts of crates read, with its value.
     pub(crate) fn environment(&self) -> [(String, &'static str); 2] {
         let name = self.triple.replace('-', "_");
-        [(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), self.compiler), (format!("CC_{name}"), self.compiler)]
+        let linker = match self.linker {
+            Linker::Compiler => self.compiler,
+            Linker::Armv6 => ARMV6,
+        };
+        [(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), linker), (format!("CC_{name}"), self.compiler)]
     }
 
     /// Tells a command of cargo.
-    pub(crate) fn set(&self, command: &mut Command) {
+    pub(crate) fn set(&self, command: &mut Command) -> Result<()> {
         command.args(["--target", self.triple]).envs(self.environment());
+        if self.linker == Linker::Armv6 {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::iter::once(root().join("cross")).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(folders).context("the PATH cannot be extended")?);
+            command.env("ZIG", zig().program("python-zig"));
+        }
+        Ok(())
+    }
+}
+
+/// Where Zig is, which links for ARMv6.
+pub(crate) fn zig() -> Environment {
+    Environment {
+        folder: target_dir().join("cross-python"),
+        requirements: "cross/requirements.txt",
+        needed_by: "programs for ARMv6",
     }
 }
 

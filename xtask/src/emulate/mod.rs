@@ -120,7 +120,7 @@ impl Emulation {
         let mut command = cargo();
         command.args(["test", "--no-run", "--all-features", "--message-format=json-render-diagnostics"]);
         command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
-        self.target.set(&mut command);
+        self.target.set(&mut command)?;
         let loader = Path::new(libraries.root).join(libraries.loader);
         let folder = loader.parent().unwrap_or(&loader).display();
         command.env(
