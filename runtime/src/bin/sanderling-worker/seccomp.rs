@@ -89,8 +89,7 @@ const PROTECTING: &[c_long] = &[MAP];
 #[cfg(target_env = "musl")]
 const PROTECTING: &[c_long] = &[MAP, libc::SYS_mprotect];
 
-/// How the C library's abort sends the signal to itself: by process and thread, or by thread alone. There is one thread, which has the
-/// number of its process.
+/// How the C library's abort sends the signal to itself: by process and thread, or by thread alone, of which there is one.
 #[cfg(not(target_env = "musl"))]
 const KILL: c_long = libc::SYS_tgkill;
 #[cfg(target_env = "musl")]
@@ -100,7 +99,7 @@ const KILL: c_long = libc::SYS_tkill;
 const COMMAND: usize = 1;
 /// The argument of `mmap` and `mprotect` that says how the memory may be used.
 const PROTECTION: usize = 2;
-/// The argument of `tgkill` and `tkill` that names the process.
+/// The argument of `tgkill` and `tkill` that names whom it is for.
 const TARGET: usize = 0;
 
 /// Puts the filter in force, for good.
@@ -108,7 +107,7 @@ const TARGET: usize = 0;
 /// # Errors
 /// Of a kernel without seccomp filters.
 pub(crate) fn confine() -> io::Result<()> {
-    let mut program = filter(std::process::id());
+    let mut program = filter(own_number());
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, whose length is right, and keeps no pointer to it.
@@ -116,8 +115,14 @@ pub(crate) fn confine() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The filter of a process.
-fn filter(process: u32) -> Vec<sock_filter> {
+/// The number by which [`KILL`] names this process.
+fn own_number() -> u32 {
+    let number = if cfg!(target_env = "musl") { rustix::thread::gettid() } else { rustix::process::getpid() };
+    number.as_raw_nonzero().get().cast_unsigned()
+}
+
+/// The filter of a process, or of its only thread.
+fn filter(own: u32) -> Vec<sock_filter> {
     let allow = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0);
     let kill = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0);
     let mut program = vec![load(offset_of!(seccomp_data, arch)), equal(ARCHITECTURE, 1, 0), kill()];
@@ -132,7 +137,7 @@ fn filter(process: u32) -> Vec<sock_filter> {
     // Where it checks itself, as in a debug build, the standard library asks of each descriptor that it closes whether it is open.
     let asks = equal(libc::F_GETFD.cast_unsigned(), 0, 1);
     program.extend([equal(number(FCNTL), 0, 4), load(argument(COMMAND)), asks, allow(), kill()]);
-    program.extend([equal(number(KILL), 0, 3), load(argument(TARGET)), equal(process, 0, 1), allow()]);
+    program.extend([equal(number(KILL), 0, 3), load(argument(TARGET)), equal(own, 0, 1), allow()]);
     program.push(kill());
     program
 }
