@@ -82,8 +82,8 @@ const FCNTL: c_long = libc::SYS_fcntl64;
 #[cfg(not(target_arch = "arm"))]
 const FCNTL: c_long = libc::SYS_fcntl;
 
-/// With which calls memory is made or changed, which must not be executable. The allocator of musl sets pages aside without access, and gives
-/// itself access as it needs them.
+/// With which calls memory is made or changed, which must not be executable. Where its heap cannot grow in place, the allocator of musl sets pages
+/// aside without access, and gives itself access as it needs them.
 #[cfg(not(target_env = "musl"))]
 const PROTECTING: &[c_long] = &[MAP];
 #[cfg(target_env = "musl")]
