@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// Whose programs are emulated.
     #[arg(value_parser = targets::parser(|target| TARGETS.contains(&target.triple)))]
     target: String,
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this; what they print is shown.
     filter: Option<String>,
     /// After so many minutes it stops, whatever it is doing, and fails.
     #[arg(long, default_value = "40")]
@@ -187,7 +187,8 @@ impl Emulation {
         let mut command = self.command(program);
         command.arg("--exact");
         match filter {
-            Some(_) => command.args(wanted),
+            // Few enough for what they print to be read.
+            Some(_) => command.arg("--nocapture").args(wanted),
             None => command.args(left_out.iter().flat_map(|test| ["--skip", test])),
         };
         let mut own = Counts::default();
