@@ -38,8 +38,8 @@ const FEWER: [(&str, &str); 2] = [("PROPTEST_CASES", "16"), ("SANDERLING_PROOF_C
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-It installs what it needs (Debian's cross compiler, qemu-user-static, the Rust target), builds in the dev profile, and ends with
-`N passed, N failed`. Which tests are left out, and why: xtask/src/emulate/skipped.rs")]
+It installs what it needs (what the tests need on any machine, Debian's cross compiler, qemu-user-static, the Rust target), builds in the
+dev profile, and ends with `N passed, N failed`. Which tests are left out, and why: xtask/src/emulate/skipped.rs")]
 pub(crate) struct Arguments {
     /// Whose programs are emulated.
     #[arg(value_parser = targets::parser(|target| TARGETS.contains(&target.triple)))]
@@ -77,6 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let deadline = Deadline::after(Duration::from_secs(arguments.minutes.saturating_mul(60)));
     let target = targets::find(&arguments.target).context("the target is one of the list")?;
     let libraries = target.libraries.as_ref().context("a target whose tests are run has libraries")?;
+    setup::for_building()?;
+    setup::for_testing()?;
     cross::prepare(target, false)?;
     if find(target.emulator).is_none() {
         setup::install(&["qemu-user-static"])?;
