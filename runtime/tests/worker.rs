@@ -500,3 +500,15 @@ fn started_by_hand_it_says_so_on_standard_error() {
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains("sanderling-agent"));
 }
+
+#[test]
+fn by_hand_it_tells_its_version_and_what_it_is_for() {
+    let said = |argument: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sanderling-worker")).arg(argument).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{argument}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(said("--version"), format!("sanderling-worker {}\n", env!("CARGO_PKG_VERSION")));
+    let help = said("--help");
+    assert!(help.contains("sanderling-agent") && help.contains("--try MEASURE"), "{help}");
+}

@@ -1,85 +1,106 @@
-//! `cargo xtask cross <target>`: agent and worker for ARM, with Debian's cross compilers, as `cross/README.md` describes.
+//! `cargo xtask cross <target>`: agent and worker for other processors, with Debian's cross compilers, as `cross/README.md` describes.
 
-use std::{path::PathBuf, process::Command};
-
-use anyhow::{Context, Result, bail};
-
-use crate::{
-    process::{self, cargo, find, step, target_dir},
-    setup,
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
 };
 
+use anyhow::{Context, Result};
+
+use crate::{
+    process::{self, cargo, find, output, step, target_dir},
+    setup,
+};
+use targets::{Linker, Target};
+
+#[cfg(test)]
+mod recipes;
+pub(crate) mod targets;
+
+/// The programs that a gateway needs.
+const PROGRAMS: [&str; 2] = ["sanderling-agent", "sanderling-worker"];
+
 #[derive(clap::Args)]
+#[command(after_help = "\
+The programs lie in <target folder>/<target>/release; their sizes are printed, and where qemu-user-static is installed
+(`apt-get install qemu-user-static`) they are started under it and must tell their version.
+What each target is for, and what to build with a container engine: cross/README.md")]
 pub(crate) struct Arguments {
-    /// aarch64-unknown-linux-gnu or armv7-unknown-linux-gnueabihf.
+    /// What is built for.
+    #[arg(value_parser = targets::parser(|_| true))]
     target: String,
     /// Only see whether they compile; takes a fraction of the time.
     #[arg(long)]
     check: bool,
+    /// Build Rust's standard library too, where rustup has none for the target, or none can be downloaded. Its source must be there:
+    /// `rustup component add rust-src`.
+    #[arg(long)]
+    build_std: bool,
 }
-
-struct Tools {
-    target: &'static str,
-    compiler: &'static str,
-    packages: &'static [&'static str],
-}
-
-const TARGETS: [Tools; 2] = [
-    Tools {
-        target: "aarch64-unknown-linux-gnu",
-        compiler: "aarch64-linux-gnu-gcc",
-        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
-    },
-    Tools {
-        target: "armv7-unknown-linux-gnueabihf",
-        compiler: "arm-linux-gnueabihf-gcc",
-        packages: &["gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"],
-    },
-];
 
 /// Builds the release programs for the target and prints their sizes, or sees whether they compile.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let Some(tools) = TARGETS.iter().find(|tools| tools.target == arguments.target) else {
-        bail!(
-            "unknown target {}; known are {}",
-            arguments.target,
-            TARGETS.each_ref().map(|tools| tools.target).join(", ")
-        );
-    };
-    prepare(tools)?;
+    let target = targets::find(&arguments.target).context("the target is one of the list")?;
+    prepare(target, arguments.build_std)?;
+    let mut command = cargo();
     if arguments.check {
-        step(&format!("checking agent and worker for {}", tools.target));
-        return process::run(&mut compile(tools, &["check", "--quiet"]));
+        step(&format!("checking agent and worker for {}", target.triple));
+        command.args(["check", "--quiet"]);
+    } else {
+        step(&format!("building agent and worker for {}", target.triple));
+        command.args(["build", "--release"]);
     }
-    step(&format!("building agent and worker for {}", tools.target));
-    process::run(&mut compile(tools, &["build", "--release"]))?;
-    for program in ["sanderling-agent", "sanderling-worker"] {
-        let file = target_dir().join(tools.target).join("release").join(program);
+    command.args(["-p", "sanderling-agent", "-p", "sanderling-runtime"]);
+    target.set(&mut command)?;
+    if arguments.build_std {
+        // An option of nightly that a stable compiler takes when it is told to.
+        command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
+    }
+    process::run(&mut command)?;
+    if arguments.check { Ok(()) } else { show(target) }
+}
+
+/// Installs what building for the target needs.
+pub(crate) fn prepare(target: &Target, build_std: bool) -> Result<()> {
+    if find(target.compiler).is_none() {
+        setup::install(target.packages)?;
+    }
+    if target.linker == Linker::Armv6 {
+        if find("python3").is_none() {
+            setup::install(&["python3", "python3-venv"])?;
+        }
+        targets::zig().install()?;
+    }
+    if build_std { Ok(()) } else { setup::add_target(target.triple) }
+}
+
+/// Prints the sizes of the programs, and what they say of themselves.
+fn show(target: &Target) -> Result<()> {
+    for program in PROGRAMS {
+        let file = target_dir().join(target.triple).join("release").join(program);
         let size = std::fs::metadata(&file).with_context(|| format!("{} is missing", file.display()))?.len();
-        println!("{} {} KiB", file.display(), size / 1024);
+        let version = match find(target.emulator) {
+            Some(emulator) => version(target, &emulator, &file)?,
+            None => "not started: qemu-user-static is not installed".to_owned(),
+        };
+        println!("{} {} KiB, {version}", file.display(), size / 1024);
     }
     Ok(())
 }
 
-fn prepare(tools: &Tools) -> Result<()> {
-    if find(tools.compiler).is_none() {
-        setup::install(tools.packages)?;
+/// Starts a program under emulation.
+fn version(target: &Target, emulator: &Path, program: &Path) -> Result<String> {
+    let mut command = Command::new(emulator);
+    command.args(["-cpu", target.processor]);
+    if let Some(libraries) = &target.libraries {
+        command.args(["-L", libraries.root]);
     }
-    setup::add_target(tools.target)
-}
-
-/// Cargo with Debian's compiler for the target.
-fn compile(tools: &Tools, what: &[&str]) -> Command {
-    let name = tools.target.replace('-', "_");
-    let mut command = cargo();
-    command.args(what).args(["--target", tools.target, "-p", "sanderling-agent", "-p", "sanderling-runtime"]);
-    command.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), tools.compiler);
-    command.env(format!("CC_{name}"), tools.compiler);
-    command
+    let said = output(command.arg(program).arg("--version"))?;
+    Ok(format!("`{}` under {}", said.trim(), target.emulator))
 }
 
 /// Builds the release programs for the target; the folder that they are in.
 pub(crate) fn release(target: &str) -> Result<PathBuf> {
-    run(&Arguments { target: target.to_owned(), check: false })?;
+    run(&Arguments { target: target.to_owned(), check: false, build_std: false })?;
     Ok(target_dir().join(target).join("release"))
 }

@@ -4,6 +4,7 @@ mod build;
 mod clock;
 mod cross;
 mod demo;
+mod emulate;
 mod guests;
 mod package;
 mod process;
@@ -36,8 +37,10 @@ enum Task {
     Prove(prove::Arguments),
     /// Build the programs and the guests, without running anything.
     Build,
-    /// Build agent and worker for an ARM target with Debian's cross compilers.
+    /// Build agent and worker for another processor with Debian's cross compilers.
     Cross(cross::Arguments),
+    /// Run the tests of protocol, runtime and agent as programs of another processor, under qemu's user emulation.
+    Emulate(emulate::Arguments),
     /// Build Debian packages of the agent and, for this machine, of the operator's tool.
     Package(package::Arguments),
     /// Show the packaged agent on a virtual gateway: installation, systemd, camera, lines, power cuts in the middle of updates.
@@ -64,6 +67,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Prove(arguments) => prove::run(&arguments),
         Task::Build => build::all(build::Profile::Dev).map(|_| ()),
         Task::Cross(arguments) => cross::run(&arguments),
+        Task::Emulate(arguments) => emulate::run(&arguments),
         Task::Package(arguments) => package::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Setup => setup::for_building().and_then(|()| setup::for_testing()),

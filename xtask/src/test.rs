@@ -49,14 +49,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
 impl Counts {
     /// Adds a line of the form `test result: ok. 3 passed; 0 failed; …`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let count = |what: &str| {
             let before = result.split_once(what)?.0;

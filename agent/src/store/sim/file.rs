@@ -52,8 +52,12 @@ impl SimFile {
     }
 }
 
+/// A file of this disk ends before here, so that a wrong place is an error and not a wish for memory.
+const END: u64 = 1 << 40;
+
 fn index(place: u64) -> io::Result<usize> {
-    usize::try_from(place).ok().filter(|place| *place < 1 << 40).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+    let place = Some(place).filter(|place| *place < END).and_then(|place| usize::try_from(place).ok());
+    place.ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
 impl DiskFile for SimFile {

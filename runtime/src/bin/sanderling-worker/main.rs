@@ -2,9 +2,10 @@
 //!
 //! In service it takes no arguments and reads no files of others: everything comes through inherited descriptors, as
 //! [`sanderling_protocol::worker`] says. Exit status 0 after `Stopped`, 1 after `Fault`, 2 where it could not even say
-//! why; then standard error has a line. Nothing is ever written to standard output.
+//! why; then standard error has a line. Nothing is written to standard output.
 //!
-//! With `--try MEASURE` it runs nothing: it tries one measure of its confinement, as `trial` says.
+//! With `--try MEASURE` it runs nothing: it tries one measure of its confinement, as `trial` says. `--version` and `--help` are for
+//! whoever meets the program on a gateway, or wants to know whether it starts there.
 
 mod allocator;
 mod clock;
@@ -17,11 +18,20 @@ mod serve;
 mod shared;
 mod trial;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use confine::Held;
 use sanderling_protocol::worker::Measure;
 use serve::End;
+
+const HELP: &str = "\
+sanderling-worker runs one module of Sanderling in a confined process. It is started by sanderling-agent, through
+inherited descriptors, and not by hand; `sanderling-agent --help` says how that is configured.
+
+Options:
+  --try MEASURE  try one measure of the confinement on this machine, as `sanderling-agent doctor` does
+  --version      print the version and exit
+  --help         print this and exit";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect();
@@ -32,7 +42,9 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         },
         [trial::ORPHAN] => tried(trial::orphan()),
-        _ => failed(&"it is started by sanderling-agent, not by hand"),
+        ["--version" | "-V"] => said(&format_args!("sanderling-worker {}", env!("CARGO_PKG_VERSION"))),
+        ["--help" | "-h"] => said(&HELP),
+        _ => failed(&"it is started by sanderling-agent, not by hand; --help says more"),
     }
 }
 
@@ -51,6 +63,14 @@ fn tried(held: Held) -> ExitCode {
             eprintln!("{why}");
             ExitCode::from(1)
         }
+    }
+}
+
+fn said(what: &dyn std::fmt::Display) -> ExitCode {
+    // Whoever asked may be gone.
+    match writeln!(std::io::stdout(), "{what}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
     }
 }
 

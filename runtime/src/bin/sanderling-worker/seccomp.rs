@@ -22,7 +22,9 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 const ARCHITECTURE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "arm")]
 const ARCHITECTURE: u32 = 0x4000_0028;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+#[cfg(target_arch = "riscv64")]
+const ARCHITECTURE: u32 = 0xc000_00f3;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm", target_arch = "riscv64")))]
 compile_error!("add the architecture's AUDIT_ARCH number (linux/audit.h) and try the list of calls there");
 
 /// What every architecture has, each with who calls it.
@@ -80,11 +82,24 @@ const FCNTL: c_long = libc::SYS_fcntl64;
 #[cfg(not(target_arch = "arm"))]
 const FCNTL: c_long = libc::SYS_fcntl;
 
+/// With which calls memory is made or changed, which must not be executable. Where its heap cannot grow in place, the allocator of musl sets pages
+/// aside without access, and gives itself access as it needs them.
+#[cfg(not(target_env = "musl"))]
+const PROTECTING: &[c_long] = &[MAP];
+#[cfg(target_env = "musl")]
+const PROTECTING: &[c_long] = &[MAP, libc::SYS_mprotect];
+
+/// How the C library's abort sends the signal to itself: by process and thread, or by thread alone, of which there is one.
+#[cfg(not(target_env = "musl"))]
+const KILL: c_long = libc::SYS_tgkill;
+#[cfg(target_env = "musl")]
+const KILL: c_long = libc::SYS_tkill;
+
 /// The argument of `fcntl` that says what is to be done.
 const COMMAND: usize = 1;
-/// The argument of `mmap` that says how the memory may be used.
+/// The argument of `mmap` and `mprotect` that says how the memory may be used.
 const PROTECTION: usize = 2;
-/// The argument of `tgkill` that names the process.
+/// The argument of `tgkill` and `tkill` that names whom it is for.
 const TARGET: usize = 0;
 
 /// Puts the filter in force, for good.
@@ -92,7 +107,7 @@ const TARGET: usize = 0;
 /// # Errors
 /// Of a kernel without seccomp filters.
 pub(crate) fn confine() -> io::Result<()> {
-    let mut program = filter(std::process::id());
+    let mut program = filter(own_number());
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, whose length is right, and keeps no pointer to it.
@@ -100,8 +115,14 @@ pub(crate) fn confine() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The filter of a process.
-fn filter(process: u32) -> Vec<sock_filter> {
+/// The number by which [`KILL`] names this process.
+fn own_number() -> u32 {
+    let number = if cfg!(target_env = "musl") { rustix::thread::gettid() } else { rustix::process::getpid() };
+    number.as_raw_nonzero().get().cast_unsigned()
+}
+
+/// The filter of a process, or of its only thread.
+fn filter(own: u32) -> Vec<sock_filter> {
     let allow = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0);
     let kill = || instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0);
     let mut program = vec![load(offset_of!(seccomp_data, arch)), equal(ARCHITECTURE, 1, 0), kill()];
@@ -110,11 +131,13 @@ fn filter(process: u32) -> Vec<sock_filter> {
         program.extend([equal(number(*call), 0, 1), allow()]);
     }
     let executable = instruction(BPF_JMP | BPF_JSET | BPF_K, libc::PROT_EXEC.cast_unsigned(), 0, 1);
-    program.extend([equal(number(MAP), 0, 4), load(argument(PROTECTION)), executable, kill(), allow()]);
+    for call in PROTECTING {
+        program.extend([equal(number(*call), 0, 4), load(argument(PROTECTION)), executable, kill(), allow()]);
+    }
     // Where it checks itself, as in a debug build, the standard library asks of each descriptor that it closes whether it is open.
     let asks = equal(libc::F_GETFD.cast_unsigned(), 0, 1);
     program.extend([equal(number(FCNTL), 0, 4), load(argument(COMMAND)), asks, allow(), kill()]);
-    program.extend([equal(number(libc::SYS_tgkill), 0, 3), load(argument(TARGET)), equal(process, 0, 1), allow()]);
+    program.extend([equal(number(KILL), 0, 3), load(argument(TARGET)), equal(own, 0, 1), allow()]);
     program.push(kill());
     program
 }
@@ -174,9 +197,18 @@ mod tests {
                 let (protection, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
                 libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
             },
-            // SAFETY: signal 0 only asks whether the process exists.
+            // SAFETY: new memory that nothing else uses.
+            "memory into code" => unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
+                libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_EXEC);
+            },
+            // SAFETY: signal 0 only asks whether the process exists; `tkill` does not look at the third argument.
             "signal" => unsafe {
-                libc::syscall(libc::SYS_tgkill, libc::getppid(), libc::getppid(), 0);
+                match KILL {
+                    libc::SYS_tgkill => libc::syscall(KILL, libc::getppid(), libc::getppid(), 0),
+                    _ => libc::syscall(KILL, libc::getppid(), 0),
+                };
             },
             other => panic!("unknown trespass {other}"),
         }
@@ -196,7 +228,7 @@ mod tests {
             // Without the test runner, which would look at files.
             std::process::exit(0);
         }
-        for what in ["file", "process", "socket", "code", "signal", "duplicate"] {
+        for what in ["file", "process", "socket", "code", "memory into code", "signal", "duplicate"] {
             assert_eq!(ends(what).signal(), Some(libc::SIGSYS), "{what}");
         }
         assert_eq!(ends("abort").signal(), Some(libc::SIGABRT));
