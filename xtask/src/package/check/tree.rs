@@ -27,6 +27,17 @@ const CUSTOMIZE: &str = r#"systemctl --quiet --root="$1" mask getty.target"#;
 
 /// In namespaces of its own, so that nothing stays mounted. `$0` is the tree.
 const CHROOT: &str = r#"mount --make-rprivate / && mount -t proc proc "$0/proc" && exec chroot "$0" "$@""#;
+/// Into a group of processes of its own, below that of the caller: two systemds in one would take the other's services for
+/// what is left of their own. `$1` is its name, `$2` what is run in it.
+const GROUP: &str = r#"set -e
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    group="/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/$1"
+else
+    group="/sys/fs/cgroup/systemd$(sed -n 's/^[0-9]*:name=systemd://p' /proc/self/cgroup)/$1"
+fi
+mkdir -p "$group"
+echo $$ > "$group/cgroup.procs"
+exec unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child sh -c "$2" "$0""#;
 /// A tree that is booted sees sysfs read-only, as in a container: systemd leaves devices alone then. It is the root of its
 /// namespace, since the kernel makes no namespace of users, as the agent's unit has it, for a process in a chroot.
 const BOOT: &str = r#"set -e
@@ -78,18 +89,17 @@ impl Tree {
     pub(super) fn boot(&mut self) -> Result<()> {
         let log = self.folder.with_extension("log");
         let errors = fs::File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child", "sh", "-c"]);
-        let mut child = command
-            .arg(BOOT)
+        let mut child = Command::new("sh")
+            .args(["-c", GROUP])
             .arg(&self.folder)
+            .arg(group())
+            .arg(BOOT)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
             .context("could not start unshare")?;
-        let children = PathBuf::from(format!("/proc/{0}/task/{0}/children", child.id()));
-        let init = clock::wait_for(Duration::from_secs(10), || fs::read_to_string(&children).ok()?.trim().parse().ok());
+        let init = clock::wait_for(Duration::from_secs(10), || first(child.id()));
         let Some(init) = init else {
             let _ = child.kill();
             bail!("the tree's systemd did not start; see {}", log.display());
@@ -159,9 +169,24 @@ impl Drop for Tree {
             // The end of the first process of a namespace is the end of all in it.
             let _ = Command::new("kill").args(["-KILL", &init.to_string()]).status();
             let _ = child.wait();
+            let mut folders = Command::new("find");
+            folders.args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path"]).arg(format!("*/{}*", group()));
+            let _ = folders.args(["-exec", "rmdir", "{}", ";"]).status();
         }
         let _ = self.remove();
     }
+}
+
+/// The first process of the namespace that this one made, once it is no shell any more.
+fn first(unshare: u32) -> Option<u32> {
+    let name = fs::read_to_string(format!("/proc/{unshare}/comm")).ok()?;
+    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?;
+    if name.trim() == "unshare" { children.trim().parse().ok() } else { None }
+}
+
+/// The name of the group of processes that a tree is booted in.
+fn group() -> String {
+    format!("sanderling-check-{}", std::process::id())
 }
 
 fn list(folder: &Path, inside: &str, found: &mut BTreeMap<String, Entry>) -> Result<()> {
