@@ -169,10 +169,14 @@ impl Plain for u32 {}
 mod tests {
     use super::*;
 
+    /// What it is on 64-bit machines, and on 32-bit ones.
+    fn pointers<T>(wide: T, narrow: T) -> T {
+        if cfg!(target_pointer_width = "64") { wide } else { narrow }
+    }
+
     /// As `linux/videodev2.h` of 6.1 gives them, with times of 64 bits; the size of the structure is in each. Two have pointers in them.
     #[test]
     fn ioctls_are_those_of_the_kernel() {
-        let pointers = |wide, narrow| if cfg!(target_pointer_width = "64") { wide } else { narrow };
         let ours = [QUERYCAP, ENUM_FMT, S_FMT, REQBUFS, QUERYBUF, QBUF, DQBUF, STREAMON, STREAMOFF];
         let kernel = [
             0x8068_5600,
