@@ -9,18 +9,18 @@ use crate::cuts::Cut;
 /// What was measured, in the order of the story.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    rows: Vec<(&'static str, Value, &'static str)>,
+    rows: Vec<(String, Value, &'static str)>,
     cuts: Vec<Cut>,
 }
 
 impl Figures {
     /// Adds a figure with its unit.
-    pub(crate) fn add(&mut self, what: &'static str, value: impl Into<Value>, unit: &'static str) {
-        self.rows.push((what, value.into(), unit));
+    pub(crate) fn add(&mut self, what: &str, value: impl Into<Value>, unit: &'static str) {
+        self.rows.push((what.to_owned(), value.into(), unit));
     }
 
     /// Adds a time.
-    pub(crate) fn time(&mut self, what: &'static str, time: Duration) {
+    pub(crate) fn time(&mut self, what: &str, time: Duration) {
         self.add(what, seconds(time), "s");
     }
 
@@ -32,10 +32,8 @@ impl Figures {
     /// Prints them.
     pub(crate) fn show(&self, as_json: bool) {
         if as_json {
-            let figures = self
-                .rows
-                .iter()
-                .map(|(what, value, unit)| ((*what).to_owned(), json!({ "value": value, "unit": unit })));
+            let figures =
+                self.rows.iter().map(|(what, value, unit)| (what.clone(), json!({ "value": value, "unit": unit })));
             let cuts: Vec<Value> = self.cuts.iter().map(Cut::to_json).collect();
             println!("{}", json!({ "figures": figures.collect::<Map<_, _>>(), "cuts": cuts }));
             return;

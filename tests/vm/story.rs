@@ -29,11 +29,8 @@ umount /mnt
 systemctl daemon-reload
 ";
 
-/// For each process of the service its name and the kilobytes that it has for itself, with its share of what it shares.
-const PSS: &str = "
-for pid in $(cat /sys/fs/cgroup/system.slice/sanderling-agent.service/cgroup.procs); do
-    echo $(cat /proc/$pid/comm) $(awk '/^Pss:/ { print $2 }' /proc/$pid/smaps_rollup)
-done";
+/// Kilobytes that a process has for itself, with its share of what it shares.
+const PSS: &str = "awk '/^Pss:/ { print $2 }' /proc/PID/smaps_rollup";
 
 /// Edges that are given to the sensor.
 const EDGES: usize = 20;
@@ -149,10 +146,16 @@ fn update(gateway: &Gateway, old: Version, figures: &mut Figures) -> (Version, D
 fn look(gateway: &Gateway, figures: &mut Figures) {
     step("looking at the service");
     let mut guest = gateway.machine.guest(PATIENCE);
-    for (what, name) in [("agent, PSS", "sanderling-agen"), ("first worker, PSS", "sanderling-work")] {
-        let kilobytes: f64 =
-            guest.run(&PSS.replace("NAME", name)).trim().parse().unwrap_or_else(|error| panic!("{what}: {error}"));
-        figures.add(what, (kilobytes / 102.4).round() / 10.0, "MiB");
+    let agent = guest.run("systemctl show --property MainPID --value sanderling-agent").trim().to_owned();
+    let report = gateway.site.observer.wait_report(&gateway.device, "its modules", |report| !report.modules.is_empty());
+    let workers = report
+        .modules
+        .iter()
+        .filter_map(|module| Some((format!("worker of {}", module.name), module.pid?.to_string())));
+    for (whose, pid) in std::iter::once(("agent".to_owned(), agent)).chain(workers) {
+        let said = guest.run(&PSS.replace("PID", &pid));
+        let kilobytes: f64 = said.trim().parse().unwrap_or_else(|error| panic!("{whose}: {error}: {said}"));
+        figures.add(&format!("PSS of the {whose}"), (kilobytes / 102.4).round() / 10.0, "MiB");
     }
     let exposure = guest.run("systemd-analyze security --no-pager sanderling-agent.service | tail -n 1");
     let exposure = exposure.split_whitespace().find_map(|word| word.parse::<f64>().ok());
@@ -160,8 +163,9 @@ fn look(gateway: &Gateway, figures: &mut Figures) {
     assert!(exposure <= 1.7, "exposure {exposure}");
     figures.add("systemd-analyze security, with cameras and lines opened", exposure, "");
     let (status, doctor) =
-        guest.try_run("systemd-run --quiet --pipe --wait -p User=sanderling sanderling-agent doctor");
-    assert_eq!(status, 0, "{doctor}");
+        guest.try_run("systemd-run --quiet --pipe --wait -p User=sanderling -p SupplementaryGroups=\"gpio video\" sanderling-agent doctor");
+    // 3: it works without what is lacking, which is a clock that is kept and what landlock does not know in Linux 6.1.
+    assert_eq!(status, 3, "{doctor}");
 }
 
 /// The agent is killed; systemd starts it again, and it goes on with what was committed.
