@@ -26,6 +26,7 @@ mkdir -p /etc/systemd/system/sanderling-agent.service.d
 cp /usr/share/doc/sanderling-agent/devices/gpio.conf /usr/share/doc/sanderling-agent/devices/v4l2.conf \
     /etc/systemd/system/sanderling-agent.service.d/
 umount /mnt
+sync
 systemctl daemon-reload
 ";
 
@@ -192,18 +193,22 @@ fn offline(gateway: &mut Gateway, version: Version, figures: &mut Figures) {
     gateway.machine.plug(false);
     let watch = Watch::start();
     let mut board = gateway.machine.board();
-    let lamp = std::iter::from_fn(|| board.next(PATIENCE)).find(|level| level.line == LAMP && level.high);
-    assert!(lamp.is_some(), "the committed version does not run without a network");
+    let mut lamp = || std::iter::from_fn(|| board.next(PATIENCE)).find(|level| level.line == LAMP && level.high);
+    assert!(lamp().is_some(), "the committed version does not run without a network");
     figures.time("power on without a network until a detection sets its line", watch.elapsed());
+    for _ in 1..PULSES {
+        assert!(lamp().is_some(), "the committed version does not go on without a network");
+    }
     let mut guest: Guest = gateway.machine.guest(PATIENCE);
     assert_eq!(guest.run("systemctl is-active sanderling-agent").trim(), "active");
     gateway.machine.plug(true);
-    gateway.wait_online(Some(&before));
+    let status = gateway.wait_online(Some(&before));
+    let report =
+        gateway.site.observer.wait_report(&gateway.device, "a report", |report| report.session == status.session);
+    let frames = report.sensors.iter().find(|sensor| sensor.name == "camera").map_or(0, |sensor| sensor.frames);
     let records = gateway.wait_records("scratch", "defects", mark, 1);
-    assert!(
-        records.iter().any(|record| record["seq"] == 1),
-        "the records of the time without a network come: {records:?}"
-    );
+    let first = records.iter().filter_map(|record| record["seq"].as_u64()).min().unwrap_or(u64::MAX);
+    assert!(first + (PULSES as u64) <= frames, "of {frames} images without a network the first record is of {first}");
     gateway.wait_active(version);
 }
 
