@@ -61,13 +61,21 @@ struct Program {
     tests: BTreeSet<String>,
 }
 
+/// What of the machines, the emulated one and ours, decides about tests.
+#[derive(Clone, Copy)]
+struct Machine {
+    /// Whether addresses have 32 bits.
+    narrow: bool,
+    /// Whether a program may start another of its kind.
+    starts: bool,
+}
+
 /// How programs are run.
 struct Emulation {
     target: &'static Target,
     emulator: PathBuf,
     guests: PathBuf,
-    /// Whether a program may start another of its kind.
-    starts: bool,
+    machine: Machine,
     deadline: Deadline,
     minutes: u64,
 }
@@ -85,15 +93,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let emulator = find(target.emulator).with_context(|| format!("qemu-user-static brought no {}", target.emulator))?;
     let guests = build::guests()?;
-    let starts = starts_programs(target);
-    let emulation = Emulation { target, emulator, guests, starts, deadline, minutes: arguments.minutes };
+    let machine = Machine { narrow: target.triple.starts_with("arm"), starts: starts_programs(target) };
+    let emulation = Emulation { target, emulator, guests, machine, deadline, minutes: arguments.minutes };
     let programs = emulation.programs(libraries)?;
     rotten(&programs, SKIPPED)?;
     let mut counts = Counts::default();
     for program in &programs {
         emulation.test(program, arguments.filter.as_deref(), &mut counts)?;
     }
-    tell_skipped(&programs, starts);
+    tell_skipped(&programs, machine);
     println!("{} passed, {} failed", counts.passed, counts.failed);
     if counts.failed > 0 || counts.passed == 0 {
         bail!("tests failed under {}; their output stands above", target.emulator);
@@ -178,7 +186,7 @@ impl Emulation {
 
     /// Runs a program's tests and counts them.
     fn test(&self, program: &Program, filter: Option<&str>, counts: &mut Counts) -> Result<()> {
-        let left_out = left_out(program, SKIPPED, self.starts);
+        let left_out = left_out(program, SKIPPED, self.machine);
         let wanted =
             |test: &&String| !left_out.contains(test.as_str()) && filter.is_none_or(|part| test.contains(part));
         let wanted: Vec<&String> = program.tests.iter().filter(wanted).collect();
@@ -225,16 +233,17 @@ fn artifact(message: &str) -> Option<Program> {
 }
 
 /// Whether an entry counts here.
-fn applies(entry: &Skipped, starts: bool) -> bool {
+fn applies(entry: &Skipped, machine: Machine) -> bool {
     match entry.on {
         On::All => true,
-        On::Unstarted => !starts,
+        On::Narrow => machine.narrow,
+        On::Unstarted => !machine.starts,
     }
 }
 
 /// The tests of a program that are left out.
-fn left_out<'a>(program: &'a Program, entries: &'a [Skipped], starts: bool) -> BTreeSet<&'a str> {
-    let entries = entries.iter().filter(|entry| applies(entry, starts)).flat_map(|entry| entry.tests);
+fn left_out<'a>(program: &'a Program, entries: &'a [Skipped], machine: Machine) -> BTreeSet<&'a str> {
+    let entries = entries.iter().filter(|entry| applies(entry, machine)).flat_map(|entry| entry.tests);
     let named: BTreeSet<&str> = entries.filter(|(of, _)| *of == program.name).map(|(_, test)| *test).collect();
     let is_named = |test: &&str| named.contains(EVERY) || named.contains(test);
     program.tests.iter().map(String::as_str).filter(is_named).collect()
@@ -264,10 +273,10 @@ fn rotten(programs: &[Program], entries: &[Skipped]) -> Result<()> {
 }
 
 /// Says how many tests were left out, and why.
-fn tell_skipped(programs: &[Program], starts: bool) {
-    for entry in SKIPPED.iter().filter(|entry| applies(entry, starts)) {
+fn tell_skipped(programs: &[Program], machine: Machine) {
+    for entry in SKIPPED.iter().filter(|entry| applies(entry, machine)) {
         let count: usize =
-            programs.iter().map(|program| left_out(program, std::slice::from_ref(entry), starts).len()).sum();
+            programs.iter().map(|program| left_out(program, std::slice::from_ref(entry), machine).len()).sum();
         println!("left out: {count}, because {}", entry.why);
     }
 }
@@ -294,13 +303,19 @@ mod tests {
 
     #[test]
     fn a_test_or_a_whole_program_is_left_out_where_its_entry_counts() {
-        let all = [Skipped { why: "it has to", on: On::All, tests: &[("link", "a")] }];
-        let unstarted = [Skipped { why: "it has to", on: On::Unstarted, tests: &[("link", EVERY)] }];
-        let link = program("link", &["a", "b"]);
-        assert_eq!(left_out(&link, &all, true), BTreeSet::from(["a"]));
-        assert!(left_out(&program("worker", &["a"]), &all, true).is_empty());
-        assert!(left_out(&link, &unstarted, true).is_empty());
-        assert_eq!(left_out(&link, &unstarted, false), BTreeSet::from(["a", "b"]));
+        let entry = |on, tests| [Skipped { why: "it has to", on, tests }];
+        let usual = Machine { narrow: false, starts: true };
+        let (link, worker) = (program("link", &["a", "b"]), program("worker", &["a"]));
+        let all = entry(On::All, &[("link", "a")]);
+        assert_eq!(left_out(&link, &all, usual), BTreeSet::from(["a"]));
+        assert!(left_out(&worker, &all, usual).is_empty());
+        for (on, other) in
+            [(On::Narrow, Machine { narrow: true, ..usual }), (On::Unstarted, Machine { starts: false, ..usual })]
+        {
+            let whole = entry(on, &[("link", EVERY)]);
+            assert!(left_out(&link, &whole, usual).is_empty());
+            assert_eq!(left_out(&link, &whole, other), BTreeSet::from(["a", "b"]));
+        }
     }
 
     #[test]
