@@ -91,8 +91,9 @@ fn an_inference_that_needs_more_native_memory_than_it_may_have_says_so() {
     let _agent = device.start();
     // Each matrix takes 56 of the 64 MiB, and a multiplication holds more than one.
     let mut document = pair(&site, b'm', 3840, &onnx::slow_to_run(3840, 2));
-    // The memory is to be what it wants for, however busy the machine is.
+    // The memory is to be what it wants for, however busy the machine is: neither time, nor fuel, as which the time of inference counts.
     document["modules"][0]["limits"]["deadline_ms"] = json!(30_000);
+    document["modules"][0]["limits"]["fuel_per_frame"] = json!(50_000_000_000_u64);
     let digest = site.fleet.roll_out(&document, &site.broker);
     let fault = fault_of_victim(&site, &device, digest);
     assert_eq!(fault.code, FaultCode::NativeMemory, "{fault}");
