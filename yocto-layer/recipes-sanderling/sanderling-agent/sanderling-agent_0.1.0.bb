@@ -12,7 +12,7 @@ LIC_FILES_CHKSUM = "\
 
 SRC_URI = "git://github.com/sanderling-iot/sanderling.git;protocol=https;branch=main"
 # The list of crates is that of this commit: scripts/crates --pin moves both.
-SRCREV = "2573b807294939c0ef3792cded8f5c4abb2be148"
+SRCREV = "0f6a85861609b0f25aea6c0b54365b721e6ea1df"
 
 require ${BPN}-crates.inc
 require recipes-sanderling/includes/sanderling-user.inc
