@@ -30,7 +30,7 @@ const TOOLS: &[(&str, &str)] = &[
 #[derive(clap::Args)]
 #[command(after_help = "\
 The image is built once (as root, or with sudo) and lies in <target folder>/vm; SANDERLING_DEBIAN_MIRROR names another mirror.
-The processor is emulated: twenty power cuts take about half an hour. What is shown, and the figures: docs/virtual-gateway.md")]
+The processor is emulated: on an idle machine twenty power cuts take about ten minutes, beside a build half an hour. What is shown, and the figures: docs/virtual-gateway.md")]
 pub(crate) struct Arguments {
     /// How often the power is cut in the middle of an update.
     #[arg(long, default_value = "20")]
